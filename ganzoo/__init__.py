@@ -1,0 +1,85 @@
+"""ganzoo: a zoo of generative adversarial networks. Names that need torch are imported when they are first used."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ganzoo.config import TrainConfig
+from ganzoo.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    GanzooError,
+    PluginError,
+    SampleError,
+    TrainingError,
+    UnknownNameError,
+)
+from ganzoo.hookspecs import hookimpl
+from ganzoo.plugins import register, unregister
+from ganzoo.zoo import create, list_architectures, list_data, list_losses, list_penalties, list_pretrained
+
+if TYPE_CHECKING:
+    from ganzoo.data import Data
+    from ganzoo.loss import Batch, Loss, Objective, Penalty
+    from ganzoo.rng import Rng
+    from ganzoo.sampling import sample
+    from ganzoo.training import Run, train
+
+__all__ = [
+    "Batch",
+    "CheckpointError",
+    "ConfigError",
+    "Data",
+    "DataError",
+    "GanzooError",
+    "Loss",
+    "Objective",
+    "Penalty",
+    "PluginError",
+    "Rng",
+    "Run",
+    "SampleError",
+    "TrainConfig",
+    "TrainingError",
+    "UnknownNameError",
+    "create",
+    "hookimpl",
+    "list_architectures",
+    "list_data",
+    "list_losses",
+    "list_penalties",
+    "list_pretrained",
+    "register",
+    "sample",
+    "train",
+    "unregister",
+]
+
+_LAZY = {
+    "Batch": "loss",
+    "Data": "data",
+    "Loss": "loss",
+    "Objective": "loss",
+    "Penalty": "loss",
+    "Rng": "rng",
+    "Run": "training",
+    "sample": "sampling",
+    "train": "training",
+}
+"""Where the names that need torch live."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ganzoo")
+    if name not in _LAZY:
+        raise AttributeError(f"module 'ganzoo' has no attribute {name!r}")
+    value = getattr(import_module(f"ganzoo.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,409 @@
+"""The command line: thin commands over the Python API. stdout is data, stderr is talk; errors are mapped in one place.
+
+torch is imported inside the commands that need it, so that `ganzoo list` and `--help` answer at once.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ganzoo import plugins
+from ganzoo.config import TrainConfig, merge, parse_assignment, read_file
+from ganzoo.errors import ConfigError, GanzooError, SampleError, UnknownNameError, did_you_mean
+from ganzoo.registry import Architecture, Component, DataSource, Entry, Weights
+
+if TYPE_CHECKING:
+    from torch import nn
+
+app = typer.Typer(
+    name="ganzoo",
+    help="A zoo of generative adversarial networks: train, sample, share.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print names or paths alone.")]
+
+
+def main() -> None:
+    """The console script: exit 0, 1 after an error of ours (one line; GANZOO_DEBUG=1 for the traceback), 2 for usage."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Talk())
+    logger = logging.getLogger("ganzoo")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        app()
+    except GanzooError as error:
+        if os.environ.get("GANZOO_DEBUG") == "1":
+            raise
+        print(f"ganzoo: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:  # `ganzoo list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+class _Talk(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        return f"ganzoo: {level}{record.getMessage()}"
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, default=str))
+
+
+def _print_table(rows: Iterable[tuple[str, ...]]) -> None:
+    """Left-aligned columns."""
+    table = list(rows)
+    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"ganzoo {version('ganzoo')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    show: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command("list")
+def list_(
+    pattern: Annotated[str, typer.Argument(help="Shell pattern, such as '*gan*'.")] = "*",
+    losses: Annotated[bool, typer.Option("--losses", help="List losses.")] = False,
+    penalties: Annotated[bool, typer.Option("--penalties", help="List penalties.")] = False,
+    data: Annotated[bool, typer.Option("--data", help="List data sets.")] = False,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="List weights.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """List architectures, or what else is registered."""
+    import fnmatch
+
+    chosen = [
+        kind
+        for kind, wanted in (("losses", losses), ("penalties", penalties), ("data", data), ("weights", pretrained))
+        if wanted
+    ]
+    if len(chosen) > 1:
+        raise typer.BadParameter("choose one of --losses, --penalties, --data and --pretrained")
+    kind = chosen[0] if chosen else "architectures"
+    table: dict[str, Entry] = getattr(plugins.registry(), kind)
+    found = [table[name] for name in sorted(fnmatch.filter(table, pattern))]
+    if as_json:
+        _print_json([_facts(entry) for entry in found])
+    elif quiet:
+        for entry in found:
+            print(entry.name)
+    elif found:
+        _print_table((entry.name, entry.summary, _origin(entry)) for entry in found)
+    elif table:
+        print(f"ganzoo: no {kind} match {pattern!r}: {did_you_mean(pattern, table)}", file=sys.stderr)
+    else:
+        print(f"ganzoo: no {kind} are registered", file=sys.stderr)
+
+
+def _origin(entry: Entry) -> str:
+    package = entry.plugin.partition(":")[0]
+    return "" if package == plugins.GROUP else f"[{package}]"
+
+
+def _facts(entry: Entry) -> dict[str, Any]:
+    """What `list --json` and `info` say of an entry, as JSON can hold it."""
+    facts: dict[str, Any] = {"name": entry.name, "summary": entry.summary, "plugin": entry.plugin}
+    if isinstance(entry, Architecture):
+        facts |= {"paper": entry.paper, "loss": entry.loss, "recipes": sorted({"default", *(entry.recipes or {})})}
+    elif isinstance(entry, Component):
+        facts |= {"paper": entry.paper}
+    elif isinstance(entry, DataSource):
+        facts |= {"license": entry.license}
+    elif isinstance(entry, Weights):
+        facts |= {"license": entry.license, "source": entry.repo_id or entry.path, "revision": entry.revision}
+    return facts
+
+
+@app.command()
+def info(
+    name: Annotated[str, typer.Argument(help="An architecture, a loss, a penalty, a data set or weights.")],
+    as_json: Json = False,
+) -> None:
+    """Say all about one registered thing: settings, parameters, recipes, paper, licence, plugin."""
+    tables = vars(plugins.registry())
+    entries: list[tuple[str, Entry]] = [(kind, table[name]) for kind, table in tables.items() if name in table]
+    if not entries:
+        known = [known for table in tables.values() for known in table]
+        raise UnknownNameError(f"nothing is called {name!r}: {did_you_mean(name, known)}")
+    told = []
+    for kind, entry in entries:
+        facts = {"kind": kind, **_facts(entry)}
+        if isinstance(entry, Architecture):
+            from ganzoo.zoo import create
+
+            facts["recipes"] = {"default": {}, **(entry.recipes or {})}
+            for role, network in zip(("generator", "discriminator"), create(name), strict=True):
+                size = sum(parameter.numel() for parameter in network.parameters())
+                facts[role] = {"parameters": size, "settings": network.config}
+        told.append(facts)
+    if as_json:
+        _print_json(told if len(told) > 1 else told[0])
+        return
+    for facts in told:
+        rows = []
+        for key, value in facts.items():
+            if isinstance(value, dict) and "parameters" in value:
+                settings = ", ".join(f"{k}={json.dumps(v)}" for k, v in value["settings"].items())
+                rows.append((key, f"{value['parameters']:,} parameters ({settings})"))
+            elif isinstance(value, dict):
+                rows += [(f"recipe {k}", json.dumps(v)) for k, v in value.items()]
+            elif value:
+                rows.append((key, str(value)))
+        _print_table(rows)
+
+
+@app.command("plugins")
+def plugins_(
+    check: Annotated[bool, typer.Option("--check", help="Import everything that is registered; exit 1 if any fails.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the plugins found, what each brings, and why any was skipped."""
+    records = plugins.records()
+    problems = plugins.check() if check else {}
+    if as_json:
+        plain = [{**vars(record), "label": record.label} for record in records]
+        _print_json({"plugins": plain, "problems": problems} if check else plain)
+    else:
+        for record in records:
+            brings = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in record.provides.items())
+            print(f"{record.label} {record.version}".rstrip())
+            print(f"  skipped: {record.error}" if record.error else f"  {brings}")
+    for what, why in problems.items():
+        print(f"ganzoo: error: {what}: {why}", file=sys.stderr)
+    if problems or (check and any(record.error for record in records)):
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    architecture: Annotated[str, typer.Argument(help="One of `ganzoo list`.")],
+    data: Annotated[str | None, typer.Option(help="A name of `ganzoo list --data`, or a folder or zip of images.  [default: digits]")] = None,
+    data_dir: Annotated[str | None, typer.Option(help="Where named data sets lie or are downloaded to.  [default: data]")] = None,
+    steps: Annotated[int | None, typer.Option(help="Generator updates.  [default: the recipe's]")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a batch.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Pixels a side.  [default: the data's]")] = None,
+    channels: Annotated[int | None, typer.Option(help="1 for grey, 3 for colour.  [default: the data's]")] = None,
+    flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror half of the images.")] = None,
+    loss: Annotated[str | None, typer.Option(help="One of `ganzoo list --losses`.")] = None,
+    penalty: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME[=WEIGHT[@EVERY]], such as r1=1@4; replaces the recipe's; 'none' removes them. Repeatable."),
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="A recipe of the architecture; see `ganzoo info`.  [default: default]")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.  [default: 0]")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.  [default: auto]")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.  [default: auto]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder.  [default: the next free runs/ARCH-DATA-NNN]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, else the newest of this architecture.")] = False,
+    config: Annotated[Path | None, typer.Option(help="JSON file of settings; flags go before it.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as generator.width=128 or n_critic=5. Repeatable."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the settings and sizes, train nothing.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Train an architecture. Prints the run folder."""
+    flags = {
+        "data": data, "data_dir": data_dir, "steps": steps, "batch_size": batch_size, "image_size": image_size,
+        "channels": channels, "flip": flip, "loss": loss, "lr": lr, "seed": seed, "device": device,
+        "precision": precision, "out": None if out is None else str(out),
+    }  # fmt: skip
+    settings: dict[str, Any] = {}
+    merge(settings, read_file(config) if config else {}, str(config))
+    merge(settings, dict(parse_assignment(text) for text in set_ or []), "--set")
+    merge(settings, {key: value for key, value in flags.items() if value is not None}, "the command line")
+    if penalty:
+        settings["penalties"] = [] if penalty == ["none"] else penalty
+    recipe = recipe or settings.pop("recipe", None)
+    if settings.pop("architecture", architecture) != architecture:
+        raise ConfigError(f"{config} is for another architecture than {architecture}")
+
+    complete = _resumed_settings(architecture, recipe, settings) if resume else None
+    complete = complete or TrainConfig(architecture, recipe=recipe or "default", **settings)
+
+    from ganzoo import training
+
+    if dry_run:
+        _dry_run(complete)
+        return
+    from ganzoo.progress import Progress
+
+    with Progress(complete.steps, enabled=not quiet) as progress:
+        run = training.train(complete, resume=resume, on_log=progress.log, on_step=progress.step)
+    if run.interrupted:
+        print(f"stopped at step {run.step} of {run.config.steps}; go on with:", file=sys.stderr)
+        print(f"  ganzoo train {architecture} --resume --out {run.folder}", file=sys.stderr)
+    elif not quiet:
+        pictures = sorted((run.folder / "samples").glob("*.png"))
+        if pictures:
+            print(f"samples: {pictures[-1]}", file=sys.stderr)
+        print(f"more:    ganzoo sample {_as_source(run.folder)} -n 64 --seed 1", file=sys.stderr)
+    print(run.folder)
+
+
+def _resumed_settings(architecture: str, recipe: str | None, settings: dict[str, Any]) -> TrainConfig | None:
+    """The stored configuration with the given settings laid over it; None if there is no run to resume yet."""
+    from ganzoo.checkpoint import newest_run, read_training
+
+    folder = Path(settings["out"]) if "out" in settings else newest_run(architecture)
+    if not (folder.exists() and any(folder.iterdir())):
+        return None
+    began, _ = read_training(folder)
+    values = began.to_dict()
+    given = {**settings, "architecture": architecture, "out": str(folder)}
+    merge(values, given if recipe is None else {**given, "recipe": recipe}, "the command line")
+    return TrainConfig.from_dict(values)
+
+
+def _dry_run(config: TrainConfig) -> None:
+    from ganzoo import training
+    from ganzoo.data import load
+
+    options = {"image_size": config.image_size, "channels": config.channels, "options": config.data_options}
+    data = load(config.data, config.data_dir, **options)
+    device = training.choose_device(config.device)
+    g, d, _, _ = training.make_networks(config, data)
+    sizes = {role: sum(p.numel() for p in module.parameters()) for role, module in (("generator", g), ("discriminator", d))}
+    _print_json(
+        {
+            "config": config.to_dict(),
+            "device": str(device),
+            "precision": training.choose_precision(config, device),
+            "items": list(data.items.shape),
+            "networks": {"generator": g.config, "discriminator": d.config},
+            "parameters": sizes,
+        }
+    )
+
+
+@app.command()
+def sample(
+    source: Annotated[str, typer.Argument(help="A run folder, such as runs/dcgan-digits-001.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the latents.")] = 0,
+    walk: Annotated[bool, typer.Option("--walk", help="Walk through latent space: an endless GIF.")] = False,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of a walk.")] = 60,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", "-o", help="grid.png, walk.gif, images.npy, or folder/ for a PNG each.  [default: named after SOURCE]"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the output.")] = False,
+) -> None:
+    """Draw images from a trained generator. Prints what it wrote."""
+    suffix = ".gif" if walk else ".png"
+    target = out or f"{Path(source).resolve().name}-seed{seed}{'-walk' if walk else ''}{suffix}"
+    kind = "folder" if target.endswith(("/", os.sep)) or not Path(target).suffix else Path(target).suffix.lower()
+    if walk != (kind == ".gif"):
+        raise SampleError("a walk is written to a .gif: give --walk with -o walk.gif, or neither")
+    if kind not in ("folder", ".npy", ".gif", ".png", ".jpg", ".jpeg", ".webp"):
+        raise SampleError(f"{target}: images are written to a .png, .jpg or .webp grid, a .npy, a .gif walk or a folder/")
+    path = Path(target)
+    if path.exists() and not force and not (kind == "folder" and path.is_dir() and not any(path.iterdir())):
+        raise SampleError(f"{path} exists already: choose another -o, or --force to overwrite it")
+    if kind not in ("folder", ".npy") and n > GRID_LIMIT:
+        raise SampleError(f"{n} images are too many for one picture (at most {GRID_LIMIT}): write a .npy or a folder/")
+
+    from ganzoo.training import choose_device
+
+    place = choose_device(device)
+    g = _generator(source).to(place)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(g, path, kind, n, seed, frames)
+    except OSError as error:
+        raise SampleError(f"{path} cannot be written: {error.strerror or error}") from error
+    print(path)
+
+
+GRID_LIMIT = 10_000
+
+
+def _write(g: "nn.Module", path: Path, kind: str, n: int, seed: int, frames: int) -> None:
+    """Write n samples as `kind` asks, block by block where they may not fit in memory."""
+    import numpy as np
+    from PIL import Image
+
+    from ganzoo.sampling import blocks, grid, to_uint8, walk
+
+    if kind == ".gif":
+        pictures = [grid(to_uint8(images)) for images in walk(g, n, frames, seed)]
+        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=50, loop=0)
+        return
+    pixels = (to_uint8(images) for images in blocks(g, n, seed))
+    if kind == ".npy":
+        first = next(pixels)
+        beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            file = np.lib.format.open_memmap(beside, "w+", np.uint8, (n, *first.shape[1:]))
+            file[: len(first)] = first
+            done = len(first)
+            for block in pixels:
+                file[done : done + len(block)] = block
+                done += len(block)
+            file.flush()
+            os.replace(beside, path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
+    elif kind == "folder":
+        path.mkdir(exist_ok=True)
+        for i, image in enumerate(image for block in pixels for image in block):
+            Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(path / f"{i:06d}.png")
+    else:
+        grid(np.concatenate(list(pixels))).save(path)
+
+
+def _as_source(folder: Path) -> str:
+    """How to name this folder as a SOURCE."""
+    text = str(folder)
+    return text if os.sep in text or text.startswith(".") else f".{os.sep}{text}"
+
+
+def _generator(source: str) -> "nn.Module":
+    """The generator a SOURCE names.
+
+    Raises:
+        UnknownNameError: no such name or folder.
+        CheckpointError: a folder that is no run.
+    """
+    from ganzoo.sampling import load_run
+
+    if "/" not in source and os.sep not in source and not source.startswith("."):
+        if Path(source).is_dir():
+            raise UnknownNameError(f"{source!r} is a word, which names pretrained weights: for the folder write ./{source}")
+        known = plugins.registry().weights
+        raise UnknownNameError(f"no pretrained weights are called {source!r}: {did_you_mean(source, known)}")
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        raise SampleError(f"there is no folder {source}")
+    return load_run(folder)

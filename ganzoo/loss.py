@@ -1,0 +1,125 @@
+"""The contracts between a plugin and the trainer: Loss, Penalty, Batch, and the standard Objective made of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganzoo.rng import Rng
+
+Discriminator = Callable[[Tensor], Tensor]
+"""What a penalty is given: items to raw logits."""
+
+
+@dataclass
+class Batch:
+    """What one phase of training sees. It only ever gains fields.
+
+    `real` (N, ...) items, images (N, C, H, W) in [-1, 1] · `z` latents, (N, z_dim) unless the generator draws its own ·
+    `step` the generator step, from 0 · `rng` this phase's random stream · `labels` (N,) int64 of the real items, where
+    the data has them · `fake_labels` (N,) asked of the generator, where it is conditional · `inputs` (N, ...) what a
+    paired architecture translates from, where the data has them.
+    """
+
+    real: Tensor
+    z: Tensor
+    step: int
+    rng: Rng
+    labels: Tensor | None = None
+    fake_labels: Tensor | None = None
+    inputs: Tensor | None = None
+
+
+class Loss:
+    """An adversarial loss on raw logits. Either method may return one value an element or their mean: the trainer
+    averages. Logits come as float32.
+    """
+
+    needs_real = False
+    """Whether `generator` is given the real logits too, as relativistic losses want."""
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """What D minimises. Both inputs have the shape that D gives: (N,) or (N, ...)."""
+        raise TypeError(f"{type(self).__name__} must define discriminator(real_logits, fake_logits)")
+
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """What G minimises. `real_logits` is given if `needs_real`."""
+        raise TypeError(f"{type(self).__name__} must define generator(fake_logits, real_logits=None)")
+
+    def after_discriminator_step(self, d: nn.Module) -> None:
+        """Called after each update of D: the place for weight clipping."""
+
+
+class Penalty:
+    """A regulariser of D, added to its loss.
+
+    Args:
+        weight: its strength w; None: the class's own `weight`.
+    """
+
+    weight: float = 1.0
+    every: int = 1
+    """A lazy penalty runs every this many steps and counts this many fold; set by the trainer."""
+
+    def __init__(self, weight: float | None = None) -> None:
+        if weight is not None:
+            self.weight = weight
+
+    def __call__(self, d: Discriminator, real: Tensor, fake: Tensor, *, batch: Batch) -> Tensor:
+        """The weighted penalty, a scalar.
+
+        Args:
+            d: the discriminator, with labels already bound.
+            real, fake: (N, ...) float32 without a graph.
+            batch: the phase's batch; draw from its `rng`.
+        """
+        raise TypeError(f"{type(self).__name__} must define __call__(d, real, fake, *, batch)")
+
+
+class Objective:
+    """What the trainer minimises in its two phases: a loss and penalties.
+
+    An architecture with an objective of its own brings a class with the same constructor and methods. Where that is an
+    `nn.Module`, its parameters join the generator's optimizer and its state the checkpoint.
+
+    Args:
+        loss: scores the logits.
+        penalties: added to D's loss, each every `penalty.every` steps.
+    """
+
+    def __init__(self, loss: Loss, penalties: Sequence[Penalty] = ()) -> None:
+        self.loss = loss
+        self.penalties = penalties
+
+    def discriminator_loss(self, g: nn.Module, d: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """D's loss, a scalar with a graph, and values to log.
+
+        Logged: `d_loss` without penalties; each penalty under its name; `accuracy`, the share of (real, fake) pairs in
+        which D gives the real one the higher logit: 1 if D tells all apart, 0.5 if none.
+        """
+        with torch.no_grad():
+            fake = g(batch.z)
+        real_logits, fake_logits = d(batch.real).float(), d(fake).float()
+        adversarial = self.loss.discriminator(real_logits, fake_logits).mean()
+        logs = {"d_loss": adversarial, "accuracy": (real_logits > fake_logits).float().mean()}
+        total = adversarial
+        for penalty in self.penalties:
+            if batch.step % penalty.every == 0:
+                # Second derivatives lose too much in bf16.
+                with torch.autocast(batch.real.device.type, enabled=False):
+                    value = penalty(d, batch.real.float(), fake.float(), batch=batch)
+                logs[type(penalty).__name__.lower()] = value
+                total = total + penalty.every * value
+        return total, logs
+
+    def generator_loss(self, g: nn.Module, d: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """G's loss, a scalar with a graph, and values to log (`g_loss`)."""
+        fake_logits = d(g(batch.z)).float()
+        real_logits: Any = None
+        if self.loss.needs_real:
+            with torch.no_grad():
+                real_logits = d(batch.real).float()
+        value = self.loss.generator(fake_logits, real_logits).mean()
+        return value, {"g_loss": value}

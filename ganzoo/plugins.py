@@ -1,0 +1,184 @@
+"""Finding plugins and loading each alone: one that fails is skipped whole and told once, everything else goes on.
+
+pluggy isolates nothing by itself: an entry point that raises takes the rest down, and a name that comes twice is
+dropped in silence. So every plugin gets a manager of its own and registers into a copy of the registry, which
+replaces the registry only when all of it went well.
+"""
+
+import importlib.metadata
+import logging
+import os
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pluggy
+
+from ganzoo import hookspecs
+from ganzoo.errors import PluginError
+from ganzoo.registry import Architecture, Component, DataSource, Entry, Registry, Weights, resolve
+
+GROUP = "ganzoo"
+"""The entry-point group; its built-in members come from the distribution of the same name."""
+
+logger = logging.getLogger("ganzoo")
+
+HOOKS: dict[str, tuple[str, type[Entry]]] = {
+    "register_architectures": ("architectures", Architecture),
+    "register_losses": ("losses", Component),
+    "register_penalties": ("penalties", Component),
+    "register_data": ("data", DataSource),
+    "register_weights": ("weights", Weights),
+}
+
+
+@dataclass
+class PluginRecord:
+    """How loading one plugin went: `error` is None or says why it was skipped."""
+
+    package: str
+    name: str
+    version: str = ""
+    provides: dict[str, list[str]] = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{self.package}:{self.name}"
+
+
+_registry: Registry | None = None
+_records: list[PluginRecord] = []
+
+
+def registry() -> Registry:
+    """The registry, with every installed plugin loaded into it on the first call."""
+    global _registry
+    if _registry is None:
+        _registry = Registry()
+        try:
+            _load_installed()
+        except PluginError:  # GANZOO_STRICT_PLUGINS: the next call must raise again, not find half a registry
+            _registry = None
+            _records.clear()
+            raise
+    return _registry
+
+
+def records() -> list[PluginRecord]:
+    """One record per plugin found, the built-in ones first."""
+    registry()
+    return list(_records)
+
+
+def register(plugin: object, name: str | None = None) -> None:
+    """Load a module or object with hooks in this process: for notebooks, scripts and tests.
+
+    Raises:
+        PluginError: it breaks the contract; nothing of it is registered.
+    """
+    registry()
+    name = name or getattr(plugin, "__name__", None) or type(plugin).__name__
+    record = PluginRecord("in-process", name)
+    _load(plugin, record)
+    _records.append(record)
+
+
+def unregister(name: str) -> None:
+    """Take what `register` brought under `name` out again.
+
+    Raises:
+        PluginError: nothing was registered in this process under that name.
+    """
+    label = PluginRecord("in-process", name).label
+    if not any(record.label == label for record in _records):
+        raise PluginError(f"no plugin {name!r} was registered in this process")
+    _records[:] = [record for record in _records if record.label != label]
+    for table in vars(registry()).values():
+        for key in [key for key, entry in table.items() if entry.plugin == label]:
+            del table[key]
+
+
+def _load_installed() -> None:
+    wanted = os.environ.get("GANZOO_PLUGINS")
+    packages = None if wanted is None else {part.strip() for part in wanted.split(",") if part.strip()}
+    found: dict[str, importlib.metadata.EntryPoint] = {}
+    for point in importlib.metadata.entry_points(group=GROUP):
+        package = point.dist.name if point.dist else "unknown"
+        if packages is None or package == GROUP or package in packages:
+            found.setdefault(f"{package}:{point.name}", point)
+    for label, point in sorted(found.items(), key=lambda item: (not item[0].startswith(f"{GROUP}:"), item[0])):
+        package, _, name = label.partition(":")
+        record = PluginRecord(package, name, point.dist.version if point.dist else "")
+        _records.append(record)
+        try:
+            # SystemExit too: a module that calls sys.exit when imported must not end `ganzoo list`.
+            try:
+                plugin = point.load()
+            except (Exception, SystemExit) as error:
+                raise PluginError(f"cannot be imported: {type(error).__name__}: {error}") from error
+            _load(plugin, record)
+        except PluginError as error:
+            _skip(record, str(error), cause=error)
+    for package in sorted((packages or set()) - {record.package for record in _records}):
+        record = PluginRecord(package, "*")
+        _records.append(record)
+        _skip(record, "GANZOO_PLUGINS names it, but no installed package of that name has ganzoo entry points")
+
+
+def _skip(record: PluginRecord, why: str, cause: Exception | None = None) -> None:
+    if os.environ.get("GANZOO_STRICT_PLUGINS") == "1":
+        raise PluginError(f"plugin {record.label}: {why}") from cause
+    record.error = " ".join(why.split())
+    record.provides.clear()
+    logger.warning("plugin %s is skipped: %s", record.label, record.error)
+
+
+def _load(plugin: object, record: PluginRecord) -> None:
+    """Run the plugin's hooks against a copy of the registry, and commit the copy if all went well."""
+    global _registry
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(hookspecs)
+    staged = registry().copy()
+    try:
+        manager.register(plugin, record.label)
+        manager.check_pending()
+        if not manager.get_hookcallers(plugin):
+            raise PluginError("has no hook marked with @ganzoo.hookimpl")
+        for hook, (kind, entry_type) in HOOKS.items():
+            getattr(manager.hook, hook)(register=partial(_register, staged, record, kind, entry_type))
+    except (Exception, SystemExit) as error:
+        if isinstance(error, PluginError):
+            raise
+        raise PluginError(f"{type(error).__name__}: {error}") from error
+    _registry = staged
+
+
+def _register(staged: Registry, record: PluginRecord, kind: str, entry_type: type[Entry], *args: Any, **kwargs: Any) -> None:
+    """What a hook gets as `register`: makes the entry, so its signature is the entry's."""
+    entry = entry_type(*args, plugin=record.label, **kwargs)
+    staged.add(kind, entry)
+    record.provides.setdefault(kind, []).append(entry.name)
+
+
+def check() -> dict[str, str]:
+    """Import everything that is registered.
+
+    Returns:
+        For each entry that fails, "kind name": what is wrong with it. Empty if all is well.
+    """
+    from ganzoo.config import TrainConfig
+    from ganzoo.errors import GanzooError
+
+    problems: dict[str, str] = {}
+    for kind, table in vars(registry()).items():
+        for name, entry in table.items():
+            try:
+                for target in entry.targets().values():
+                    resolve(target)
+                if isinstance(entry, Architecture):
+                    for recipe in {"default", *(entry.recipes or {})}:
+                        TrainConfig(name, recipe=recipe)
+            except GanzooError as error:
+                problems[f"{kind} {name}"] = str(error)
+    return problems

@@ -1,0 +1,39 @@
+"""Randomness as a function of (seed, step, purpose), never of history.
+
+Any draw of step k can be made without running steps 0..k-1, which is what makes a resumed run equal an uninterrupted
+one bit for bit. Everything is drawn on the CPU and then moved, so that a seed means the same on every device.
+"""
+
+import hashlib
+
+import torch
+
+
+def stream_seed(seed: int, step: int, purpose: str) -> int:
+    """The 32-bit seed of the stream for one purpose at one step."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{step}/{purpose}".encode()).digest()[:4], "big")
+
+
+class Rng:
+    """One stream of random numbers. Successive draws continue it.
+
+    Args:
+        seed, step, purpose: which stream.
+        device: where the numbers are moved to after they are drawn on the CPU.
+    """
+
+    def __init__(self, seed: int, step: int, purpose: str, device: torch.device | str = "cpu") -> None:
+        self.generator = torch.Generator().manual_seed(stream_seed(seed, step, purpose))
+        self.device = torch.device(device)
+
+    def randn(self, n: int, *shape: int) -> torch.Tensor:
+        """(n, *shape) float32 from N(0, 1)."""
+        return torch.randn(n, *shape, generator=self.generator).to(self.device, non_blocking=True)
+
+    def rand(self, n: int, *shape: int) -> torch.Tensor:
+        """(n, *shape) float32, uniform on [0, 1)."""
+        return torch.rand(n, *shape, generator=self.generator).to(self.device, non_blocking=True)
+
+    def randint(self, high: int, n: int, *shape: int) -> torch.Tensor:
+        """(n, *shape) int64, uniform on 0..high-1."""
+        return torch.randint(high, (n, *shape), generator=self.generator).to(self.device, non_blocking=True)

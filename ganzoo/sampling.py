@@ -1,0 +1,174 @@
+"""Latents, samples, grids and walks.
+
+Images are generated in whole blocks of one fixed size and each block has a stream of its own, so the first rows of
+a seed's samples do not depend on how many are asked for.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ganzoo.checkpoint import load_newest, read_training
+from ganzoo.errors import CheckpointError, SampleError
+from ganzoo.rng import Rng, stream_seed
+from ganzoo.zoo import network
+
+BLOCK = 64
+"""Images generated at once: kernels round differently at other batch sizes."""
+STATISTICS_BLOCKS = 16
+"""Blocks of latents from which BatchNorm's statistics are estimated."""
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def draw_latent(g: nn.Module, n: int, rng: Rng) -> Tensor:
+    """n latents for `g`: what its own `draw_latent(n, rng)` gives, else (n, z_dim) from N(0, I)."""
+    if hasattr(g, "draw_latent"):
+        latent: Tensor = g.draw_latent(n, rng)
+        return latent
+    return rng.randn(n, g.config["z_dim"])  # type: ignore[index]  # set by create
+
+
+@contextlib.contextmanager
+def _generating(g: nn.Module) -> Iterator[torch.device]:
+    """Evaluation mode and no graph, with the modes and the caller's random state restored at the end."""
+    modes = [(module, module.training) for module in g.modules()]
+    parameter = next(g.parameters(), None)
+    g.eval()
+    try:
+        with torch.random.fork_rng(), torch.no_grad():
+            yield torch.device("cpu") if parameter is None else parameter.device
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def blocks(g: nn.Module, n: int, seed: int = 0) -> Iterator[Tensor]:
+    """The samples that `sample` gives, in blocks of at most 64: for more than fit in memory."""
+    if n < 1:
+        raise SampleError(f"n must be at least 1, not {n}")
+    for start in range(0, n, BLOCK):
+        k = start // BLOCK
+        with _generating(g) as device:
+            z = draw_latent(g, BLOCK, Rng(seed, k, "sample", device))
+            torch.manual_seed(stream_seed(seed, k, "sample/torch"))  # for generators that draw noise of their own
+            images = g(z)[: n - start].float()
+        yield images
+
+
+def sample(g: nn.Module, n: int, seed: int = 0) -> Tensor:
+    """Draw n samples from a generator.
+
+    Args:
+        g: a generator, from `create`, `from_pretrained` or a run.
+        n: how many.
+        seed: of the latents. The same seed gives the same first rows whatever n is.
+
+    Returns:
+        (n, ...) float32 on the generator's device; images (n, C, H, W) in [-1, 1].
+
+    Raises:
+        SampleError: n below 1.
+    """
+    return torch.cat(list(blocks(g, n, seed)))
+
+
+def walk(g: nn.Module, n: int, frames: int, seed: int = 0) -> Iterator[Tensor]:
+    """Samples along n closed loops through latent space, a frame at a time.
+
+    Each latent goes round a great circle, z(t) = cos(t) z0 + sin(t) z1: every point of it is distributed as z is,
+    N(0, I), and the last frame leads back to the first.
+
+    Args:
+        g: a generator whose latents are drawn from N(0, I).
+        n: loops side by side.
+        frames: frames a loop.
+        seed: of the latents.
+
+    Returns:
+        `frames` tensors (n, C, H, W) in [-1, 1].
+
+    Raises:
+        SampleError: n or frames below 1.
+    """
+    if n < 1 or frames < 1:
+        raise SampleError(f"a walk needs at least one image and one frame, not {n} and {frames}")
+    for frame in range(frames):
+        angle = 2 * math.pi * frame / frames
+        parts = []
+        for start in range(0, n, BLOCK):
+            k = start // BLOCK
+            with _generating(g) as device:
+                z0 = draw_latent(g, BLOCK, Rng(seed, k, "sample", device))
+                z1 = draw_latent(g, BLOCK, Rng(seed, k, "walk", device))
+                torch.manual_seed(stream_seed(seed, k, "sample/torch"))
+                parts.append(g(math.cos(angle) * z0 + math.sin(angle) * z1)[: n - start].float())
+        yield torch.cat(parts)
+
+
+def estimate_statistics(g: nn.Module) -> None:
+    """Estimate BatchNorm's running statistics anew from 1,024 fixed latents, for the weights that `g` has now.
+
+    Averaged weights need this: statistics that lag behind them, or were averaged along, ruin the samples.
+    """
+    norms = [module for module in g.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms = [norm for norm in norms if norm.track_running_stats]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    with _generating(g) as device:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean over the blocks
+            norm.training = True
+        for k in range(STATISTICS_BLOCKS):
+            z = draw_latent(g, BLOCK, Rng(0, k, "statistics", device))
+            torch.manual_seed(stream_seed(0, k, "statistics/torch"))
+            g(z)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def to_uint8(images: Tensor) -> Pixels:
+    """(N, C, H, W) in [-1, 1] to uint8 (N, H, W, C): -1 is 0 and 1 is 255, the same for every batch."""
+    if images.dim() != 4 or images.shape[1] not in (1, 3):
+        raise SampleError(f"samples of shape {tuple(images.shape[1:])} are not images of 1 or 3 channels: write a .npy")
+    pixels = images.detach().float().mul(127.5).add_(127.5).round_().clamp_(0, 255).byte()
+    return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def grid(pixels: Pixels, columns: int | None = None) -> Image.Image:
+    """Images (N, H, W, C) as one picture, row by row with a margin, as square as it gets unless `columns` says."""
+    n, height, width, channels = pixels.shape
+    columns = columns or math.ceil(math.sqrt(n))
+    rows = -(-n // columns)
+    margin = 2
+    sheet = np.full((rows, height + margin, columns, width + margin, channels), 0, np.uint8)
+    for i in range(n):
+        sheet[i // columns, :height, i % columns, :width] = pixels[i]
+    whole = sheet.reshape(rows * (height + margin), columns * (width + margin), channels)
+    padded = np.pad(whole, ((margin, 0), (margin, 0), (0, 0)))
+    return Image.fromarray(padded[:, :, 0] if channels == 1 else padded)
+
+
+def load_run(folder: Path) -> nn.Module:
+    """The averaged generator of a run's newest checkpoint, in evaluation mode on the CPU.
+
+    Raises:
+        CheckpointError: no run there, or no whole checkpoint in it yet.
+    """
+    read_training(folder)
+    checkpoint = load_newest(folder)
+    if checkpoint is None:
+        raise CheckpointError(f"{folder} has no checkpoint yet: let it train to the first one")
+    model = checkpoint.state["model"]
+    g: nn.Module = network(model["architecture"], "generator", {}, model["generator"])
+    g.load_state_dict(checkpoint.part("ema"))
+    return g.eval()

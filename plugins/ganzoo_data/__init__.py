@@ -1,0 +1,25 @@
+"""Data sets by name: the digits that ship in the package, and torchvision's."""
+
+from ganzoo import hookimpl
+
+
+@hookimpl
+def register_data(register):
+    register(
+        "digits",
+        "ganzoo_data.loaders:digits",
+        summary="10,000 handwritten digits, 28x28 grey, in the package",
+        license="CC BY-SA 3.0",
+    )
+    for name, summary in (
+        ("mnist", "70,000 handwritten digits, 28x28 grey"),
+        ("fashion_mnist", "70,000 articles of clothing, 28x28 grey"),
+        ("kmnist", "70,000 Japanese characters, 28x28 grey"),
+        ("qmnist", "120,000 handwritten digits, 28x28 grey"),
+        ("usps", "9,298 handwritten digits, 16x16 grey"),
+        ("cifar10", "60,000 photos of 10 classes, 32x32 colour"),
+        ("cifar100", "60,000 photos of 100 classes, 32x32 colour"),
+        ("svhn", "99,289 house numbers, 32x32 colour"),
+        ("stl10", "113,000 photos, 96x96 colour"),
+    ):
+        register(name, f"ganzoo_data.loaders:{name}", summary=summary + " (torchvision)")

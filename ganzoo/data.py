@@ -6,9 +6,10 @@ A spec is a registered name (`digits`, `mnist`, ...) or a folder or zip of image
 import io
 import logging
 import os
+import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,22 +168,16 @@ def _read_images(path: Path, image_size: int | None, channels: int | None) -> Da
 def _open_source(path: Path) -> tuple[list[str], Callable[[str], bytes]]:
     """The images' names below a folder or in a zip, sorted, and a function that reads one (from any thread)."""
     if path.is_dir():
-
-        def walk() -> Iterator[str]:
-            for folder, folders, files in os.walk(path):
-                folders[:] = [name for name in folders if not name.startswith(".")]
-                for file in files:
-                    yield str((Path(folder) / file).relative_to(path))
-
-        names, read = list(walk()), lambda name: (path / name).read_bytes()
+        names = [str((Path(folder) / file).relative_to(path)) for folder, _, files in os.walk(path) for file in files]
+        read: Callable[[str], bytes] = lambda name: (path / name).read_bytes()  # noqa: E731
     else:
         try:
             archive = zipfile.ZipFile(path)
         except (OSError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} is neither a folder nor a zip that can be read: {error}") from error
         names, read = archive.namelist(), archive.read
-    visible = (n for n in names if not Path(n).name.startswith(".") and not n.startswith("__MACOSX"))
-    return sorted(name for name in visible if Path(name).suffix.lower() in SUFFIXES), read
+    hidden = re.compile(r"(^|[/\\])(\.|__MACOSX)")
+    return sorted(n for n in names if Path(n).suffix.lower() in SUFFIXES and not hidden.search(n)), read
 
 
 def _peek(names: list[str], read: Callable[[str], bytes]) -> tuple[int, int]:
@@ -212,7 +207,7 @@ def _decode(content: bytes, size: int, channels: int) -> np.ndarray[Any, Any]:
         image = image.convert("L" if channels == 1 else "RGB")
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    image = image.resize((size, size), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
+    image = image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
 
 

@@ -102,14 +102,15 @@ def unregister(name: str) -> None:
 def _load_installed() -> None:
     wanted = os.environ.get("GANZOO_PLUGINS")
     packages = None if wanted is None else {part.strip() for part in wanted.split(",") if part.strip()}
-    found: dict[str, importlib.metadata.EntryPoint] = {}
-    for point in importlib.metadata.entry_points(group=GROUP):
-        package = point.dist.name if point.dist else "unknown"
-        if packages is None or package == GROUP or package in packages:
-            found.setdefault(f"{package}:{point.name}", point)
-    for label, point in sorted(found.items(), key=lambda item: (not item[0].startswith(f"{GROUP}:"), item[0])):
-        package, _, name = label.partition(":")
-        record = PluginRecord(package, name, point.dist.version if point.dist else "")
+    found: dict[str, tuple[PluginRecord, importlib.metadata.EntryPoint]] = {}
+    for distribution in importlib.metadata.distributions():
+        if points := [point for point in distribution.entry_points if point.group == GROUP]:
+            metadata = distribution.metadata  # parsed anew at each access, so not asked for where it is not needed
+            for point in points:
+                record = PluginRecord(metadata["Name"], point.name, metadata["Version"])
+                if packages is None or record.package == GROUP or record.package in packages:
+                    found.setdefault(record.label, (record, point))  # the first on sys.path is the one that imports
+    for record, point in sorted(found.values(), key=lambda pair: (pair[0].package != GROUP, pair[0].label)):
         _records.append(record)
         try:
             # SystemExit too: a module that calls sys.exit when imported must not end `ganzoo list`.

@@ -37,7 +37,7 @@ class GP(Penalty):
 
     def __call__(self, d: Discriminator, real: Tensor, fake: Tensor, *, batch: Batch) -> Tensor:
         epsilon = batch.rng.rand(*_per_sample(real))
-        return self.weight * (gradient_norm(d, torch.lerp(real, fake, epsilon)) - 1).square().mean()
+        return self.weight * (gradient_norm(d, real + epsilon * (fake - real)) - 1).square().mean()
 
 
 class R1(Penalty):

@@ -1,0 +1,32 @@
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import ganzoo
+
+sys.path.insert(0, str(Path(__file__).parent))
+import tiny
+
+# Two test processes share two cores; one thread each also makes the bits independent of the load.
+torch.set_num_threads(1)
+ganzoo.register(tiny)
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch):
+    """Every test runs in an empty folder of its own: run folders land there."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def tiny_config():
+    """A configuration of the smallest GAN on points that trains in milliseconds; keywords change it."""
+
+    def make(**settings):
+        defaults = {"data": "gaussian", "steps": 30, "batch_size": 64, "log_every": 5, "checkpoint_every": 10, "out": "run"}
+        return ganzoo.TrainConfig("tiny", **{**defaults, **settings})
+
+    return make

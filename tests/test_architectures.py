@@ -1,0 +1,121 @@
+"""Every registered architecture keeps the contract; the built-in ones are the published ones."""
+
+import pytest
+import torch
+from torch import nn
+
+import ganzoo
+from ganzoo.plugins import registry
+
+BUILT_IN = sorted(n for n, e in registry().architectures.items() if e.plugin.startswith("ganzoo:"))
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3), (64, 3), (64, 1)])
+def test_contract(name, size, channels):
+    torch.manual_seed(0)
+    g, d = ganzoo.create(name, image_size=size, channels=channels)
+    images = g(torch.randn(4, g.config["z_dim"]))
+    assert images.shape == (4, channels, size, size)
+    assert -1 <= images.min() < images.max() <= 1
+    assert images[0].ne(images[1]).any(), "the generator ignores z"
+    logits = d(images)
+    assert logits.shape == (4,)
+    logits.mean().backward()
+    for network in (g, d):
+        for key, parameter in network.named_parameters():
+            assert parameter.grad is not None, f"{key} gets no gradient"
+    # Logits are raw: a scaled last layer leaves [0, 1].
+    last = [m for m in d.modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
+    with torch.no_grad():
+        last.weight.mul_(1e4)
+    assert d(images).abs().max() > 1
+
+
+def test_dcgan_is_the_published_network():
+    """Radford et al. 2015, figure 1: 1024... halved, as the widely used 64-wide form has it."""
+    g, d = ganzoo.create("dcgan")
+    shapes = [tuple(p.shape) for p in g.parameters() if p.dim() == 4]
+    assert shapes == [(100, 512, 4, 4), (512, 256, 4, 4), (256, 128, 4, 4), (128, 64, 4, 4), (64, 3, 4, 4)]
+    shapes = [tuple(p.shape) for p in d.parameters() if p.dim() == 4]
+    assert shapes == [(64, 3, 4, 4), (128, 64, 4, 4), (256, 128, 4, 4), (512, 256, 4, 4), (1, 512, 4, 4)]
+    assert sum(p.numel() for p in g.parameters()) == 3_576_704
+    assert sum(p.numel() for p in d.parameters()) == 2_765_568
+    names = [type(m).__name__ for m in g.layers]
+    assert names == ["ConvTranspose2d", *["BatchNorm2d", "ReLU", "ConvTranspose2d"] * 4, "Tanh"]
+    names = [type(m).__name__ for m in d.layers]
+    assert names == ["Conv2d", "LeakyReLU", *["Conv2d", "BatchNorm2d", "LeakyReLU"] * 3, "Conv2d"]
+
+
+def test_dcgan_initialisation():
+    torch.manual_seed(0)
+    g, d = ganzoo.create("dcgan")
+    for network in (g, d):
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.weight.numel() > 10_000:
+                assert module.weight.std().item() == pytest.approx(0.02, rel=0.05)
+            if isinstance(module, nn.BatchNorm2d):
+                assert module.eps == 1e-5  # 0.8 here was a positional momentum, copied many times
+                assert module.weight.mean().item() == pytest.approx(1, abs=0.02)
+                assert module.bias.abs().max() == 0
+
+
+@pytest.mark.parametrize("size", [8, 14, 16, 28, 32, 56, 64, 112, 128])
+def test_dcgan_sizes(size):
+    g, d = ganzoo.create("dcgan", image_size=size, width=4)
+    assert d(g(torch.randn(2, 100))).shape == (2,)
+
+
+@pytest.mark.parametrize("size", [1, 4, 7, 27, 48, 100, 0, -4])
+def test_dcgan_refuses_other_sizes(size):
+    with pytest.raises(ganzoo.ConfigError, match="nearest is --image-size"):
+        ganzoo.create("dcgan", image_size=size)
+
+
+def test_wgan_is_the_dcgan_networks_under_the_papers_settings():
+    config = ganzoo.TrainConfig("wgan", recipe="paper")
+    assert (config.optimizer, config.lr, config.n_critic, config.batch_size) == ("rmsprop", 5e-5, 5, 64)
+    assert config.loss == "wasserstein"
+    assert config.penalties == []
+
+
+TEXTBOOKS = [
+    ({"hidden": (256, 256), "activation": "relu"}, {"hidden": (256, 256)}),
+    ({"hidden": (128, 128), "activation": "relu", "output": "sigmoid"}, {"hidden": (128, 128), "activation": "relu"}),
+    ({"hidden": 256}, {"hidden": 256}),
+    ({"hidden": (128, 256), "activation": "leaky_relu"}, {"hidden": (256, 128)}),
+]
+
+
+@pytest.mark.parametrize(("generator", "discriminator"), TEXTBOOKS)
+def test_textbook_forms_train(generator, discriminator):
+    settings = {"generator": generator, "discriminator": discriminator, "steps": 4, "batch_size": 16, "sample_every": 100}
+    run = ganzoo.train(ganzoo.TrainConfig("vanilla", **settings))
+    assert run.step == 4
+    widths = [m.out_features for m in run.generator.modules() if isinstance(m, nn.Linear)]
+    hidden = generator["hidden"]
+    assert widths == [*([hidden] if isinstance(hidden, int) else hidden), 784]
+    assert ganzoo.sample(run.generator, 2).abs().max() <= 1
+
+
+def test_vanilla_refuses_what_it_does_not_know():
+    with pytest.raises(ganzoo.ConfigError, match="activation must be one of"):
+        ganzoo.create("vanilla", activation="swash")
+    with pytest.raises(ganzoo.ConfigError, match="tanh or sigmoid"):
+        ganzoo.create("vanilla", output="relu")
+
+
+@pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3), (64, 1), (64, 3)])
+def test_dcgan_trains_from_a_folder_of_jpegs(tmp_path, size, channels):
+    from PIL import Image
+
+    (tmp_path / "photos").mkdir()
+    for i in range(12):
+        Image.effect_noise((70, 50), 20 + i).convert("RGB").save(tmp_path / "photos" / f"{i}.jpg")
+    config = ganzoo.TrainConfig(
+        "dcgan", data="photos", image_size=size, channels=channels, steps=2, batch_size=8, generator={"width": 8},
+        discriminator={"width": 8},
+    )  # fmt: skip
+    run = ganzoo.train(config)
+    assert ganzoo.sample(run.generator, 3).shape == (3, channels, size, size)
+    assert (run.folder / "samples" / "step-0000002.png").exists()

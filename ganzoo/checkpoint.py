@@ -90,11 +90,15 @@ def create_run(config: TrainConfig, facts: Mapping[str, Any]) -> Path:
     if config.out is not None:
         folder = Path(config.out)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise CheckpointError(f"{folder} exists already: choose another --out, or add --resume to go on with that run")
+            raise CheckpointError(
+                f"{folder} exists already: choose another --out, or add --resume to go on with that run"
+            )
     else:
         slug = re.sub(r"[^a-z0-9_]+", "_", Path(config.data).stem.lower()).strip("_") or "data"
         name = f"{config.architecture}-{slug}"
-        taken = [int(path.name[len(name) + 1 :]) for path in RUNS.glob(f"{name}-*") if path.name[len(name) + 1 :].isdigit()]
+        taken = [
+            int(path.name[len(name) + 1 :]) for path in RUNS.glob(f"{name}-*") if path.name[len(name) + 1 :].isdigit()
+        ]
         folder = RUNS / f"{name}-{max(taken, default=0) + 1:03d}"
     with _writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -207,7 +211,9 @@ def load_newest(folder: Path) -> Checkpoint | None:
             problems.append(str(error))
             logger.warning("%s; trying the one before it", error)
     if problems:
-        raise CheckpointError(f"no checkpoint of {folder} is whole: {'; '.join(problems)}. Train anew into another --out")
+        raise CheckpointError(
+            f"no checkpoint of {folder} is whole: {'; '.join(problems)}. Train anew into another --out"
+        )
     return None
 
 

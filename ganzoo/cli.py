@@ -36,7 +36,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print names or paths
 
 
 def main() -> None:
-    """The console script: exit 0, 1 after an error of ours (one line; GANZOO_DEBUG=1 for the traceback), 2 for usage."""
+    """The console script. Exits 0, 1 after an error of ours (one line; GANZOO_DEBUG=1: the traceback), 2 for usage."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Talk())
     logger = logging.getLogger("ganzoo")
@@ -81,14 +81,16 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    show: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    show: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 
 
 @app.command("list")
 def list_(
-    pattern: Annotated[str, typer.Argument(help="Shell pattern, such as '*gan*'.")] = "*",
+    pattern: Annotated[str, typer.Argument(metavar="[PATTERN]", help="Shell pattern, such as '*gan*'.")] = "*",
     losses: Annotated[bool, typer.Option("--losses", help="List losses.")] = False,
     penalties: Annotated[bool, typer.Option("--penalties", help="List penalties.")] = False,
     data: Annotated[bool, typer.Option("--data", help="List data sets.")] = False,
@@ -143,7 +145,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
 
 @app.command()
 def info(
-    name: Annotated[str, typer.Argument(help="An architecture, a loss, a penalty, a data set or weights.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An architecture, a loss, a penalty, a data set or weights.")],
     as_json: Json = False,
 ) -> None:
     """Say all about one registered thing: settings, parameters, recipes, paper, licence, plugin."""
@@ -181,7 +183,9 @@ def info(
 
 @app.command("plugins")
 def plugins_(
-    check: Annotated[bool, typer.Option("--check", help="Import everything that is registered; exit 1 if any fails.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Import everything that is registered; exit 1 if any fails.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List the plugins found, what each brings, and why any was skipped."""
@@ -203,9 +207,14 @@ def plugins_(
 
 @app.command()
 def train(
-    architecture: Annotated[str, typer.Argument(help="One of `ganzoo list`.")],
-    data: Annotated[str | None, typer.Option(help="A name of `ganzoo list --data`, or a folder or zip of images.  [default: digits]")] = None,
-    data_dir: Annotated[str | None, typer.Option(help="Where named data sets lie or are downloaded to.  [default: data]")] = None,
+    architecture: Annotated[str, typer.Argument(metavar="ARCH", help="One of `ganzoo list`.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="A name of `ganzoo list --data`, or a folder or zip of images.  [default: digits]"),
+    ] = None,
+    data_dir: Annotated[
+        str | None, typer.Option(help="Where named data sets lie or are downloaded to.  [default: data]")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Generator updates.  [default: the recipe's]")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a batch.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Pixels a side.  [default: the data's]")] = None,
@@ -214,19 +223,27 @@ def train(
     loss: Annotated[str | None, typer.Option(help="One of `ganzoo list --losses`.")] = None,
     penalty: Annotated[
         list[str] | None,
-        typer.Option(help="NAME[=WEIGHT[@EVERY]], such as r1=1@4; replaces the recipe's; 'none' removes them. Repeatable."),
+        typer.Option(
+            help="NAME[=WEIGHT[@EVERY]], such as r1=1@4; replaces the recipe's; 'none' removes them. Repeatable."
+        ),
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="A recipe of the architecture; see `ganzoo info`.  [default: default]")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="A recipe of the architecture; see `ganzoo info`.  [default: default]")
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.  [default: 0]")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.  [default: auto]")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.  [default: auto]")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: the next free runs/ARCH-DATA-NNN]")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, else the newest of this architecture.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, else the newest of this architecture.")
+    ] = False,
     config: Annotated[Path | None, typer.Option(help="JSON file of settings; flags go before it.")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as generator.width=128 or n_critic=5. Repeatable."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any setting, such as generator.width=128 or n_critic=5. Repeatable."
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the settings and sizes, train nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -250,11 +267,11 @@ def train(
     complete = _resumed_settings(architecture, recipe, settings) if resume else None
     complete = complete or TrainConfig(architecture, recipe=recipe or "default", **settings)
 
-    from ganzoo import training
-
     if dry_run:
         _dry_run(complete)
         return
+
+    from ganzoo import training
     from ganzoo.progress import Progress
 
     with Progress(complete.steps, enabled=not quiet) as progress:
@@ -285,19 +302,19 @@ def _resumed_settings(architecture: str, recipe: str | None, settings: dict[str,
 
 
 def _dry_run(config: TrainConfig) -> None:
-    from ganzoo import training
-    from ganzoo.data import load
+    from ganzoo import parts
 
-    options = {"image_size": config.image_size, "channels": config.channels, "options": config.data_options}
-    data = load(config.data, config.data_dir, **options)
-    device = training.choose_device(config.device)
-    g, d, _, _ = training.make_networks(config, data)
-    sizes = {role: sum(p.numel() for p in module.parameters()) for role, module in (("generator", g), ("discriminator", d))}
+    data = parts.load_data(config)
+    device = parts.choose_device(config.device)
+    g, d, _, _ = parts.make_networks(config, data)
+    sizes = {
+        role: sum(p.numel() for p in module.parameters()) for role, module in (("generator", g), ("discriminator", d))
+    }
     _print_json(
         {
             "config": config.to_dict(),
             "device": str(device),
-            "precision": training.choose_precision(config, device),
+            "precision": parts.choose_precision(config, device),
             "items": list(data.items.shape),
             "networks": {"generator": g.config, "discriminator": d.config},
             "parameters": sizes,
@@ -307,14 +324,18 @@ def _dry_run(config: TrainConfig) -> None:
 
 @app.command()
 def sample(
-    source: Annotated[str, typer.Argument(help="A run folder, such as runs/dcgan-digits-001.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A run folder, such as runs/dcgan-digits-001.")],
     n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the latents.")] = 0,
     walk: Annotated[bool, typer.Option("--walk", help="Walk through latent space: an endless GIF.")] = False,
     frames: Annotated[int, typer.Option(min=1, help="Frames of a walk.")] = 60,
     out: Annotated[
         str | None,
-        typer.Option("--out", "-o", help="grid.png, walk.gif, images.npy, or folder/ for a PNG each.  [default: named after SOURCE]"),
+        typer.Option(
+            "--out",
+            "-o",
+            help="grid.png, walk.gif, images.npy, or folder/ for a PNG each.  [default: named after SOURCE]",
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the output.")] = False,
@@ -326,14 +347,16 @@ def sample(
     if walk != (kind == ".gif"):
         raise SampleError("a walk is written to a .gif: give --walk with -o walk.gif, or neither")
     if kind not in ("folder", ".npy", ".gif", ".png", ".jpg", ".jpeg", ".webp"):
-        raise SampleError(f"{target}: images are written to a .png, .jpg or .webp grid, a .npy, a .gif walk or a folder/")
+        raise SampleError(
+            f"{target}: images are written to a .png, .jpg or .webp grid, a .npy, a .gif walk or a folder/"
+        )
     path = Path(target)
     if path.exists() and not force and not (kind == "folder" and path.is_dir() and not any(path.iterdir())):
         raise SampleError(f"{path} exists already: choose another -o, or --force to overwrite it")
     if kind not in ("folder", ".npy") and n > GRID_LIMIT:
         raise SampleError(f"{n} images are too many for one picture (at most {GRID_LIMIT}): write a .npy or a folder/")
 
-    from ganzoo.training import choose_device
+    from ganzoo.parts import choose_device
 
     place = choose_device(device)
     g = _generator(source).to(place)
@@ -400,7 +423,9 @@ def _generator(source: str) -> "nn.Module":
 
     if "/" not in source and os.sep not in source and not source.startswith("."):
         if Path(source).is_dir():
-            raise UnknownNameError(f"{source!r} is a word, which names pretrained weights: for the folder write ./{source}")
+            raise UnknownNameError(
+                f"{source!r} is a word, which names pretrained weights: for the folder write ./{source}"
+            )
         known = plugins.registry().weights
         raise UnknownNameError(f"no pretrained weights are called {source!r}: {did_you_mean(source, known)}")
     folder = Path(source).expanduser()

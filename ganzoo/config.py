@@ -49,7 +49,13 @@ class PenaltySpec:
             spec = cls(name, float(weight) if weight else None, int(every) if at else 1)
         except ValueError:
             spec = None
-        if spec is None or not name or (equals and not weight) or spec.every < 1 or not 0 <= (spec.weight or 0) < math.inf:
+        if (
+            spec is None
+            or not name
+            or (equals and not weight)
+            or spec.every < 1
+            or not 0 <= (spec.weight or 0) < math.inf
+        ):
             raise ConfigError(f"penalty {text!r} is not of the form NAME[=WEIGHT[@EVERY]], such as gp=10 or r1=1@4")
         return spec
 
@@ -265,4 +271,11 @@ def _checked(name: str, value: Any, hint: Any, limits: Mapping[str, float]) -> A
 
 
 def _described(kind: type) -> str:
-    return {int: "a whole number", float: "a number", str: "a word", bool: "true or false", list: "a list", dict: "an object"}[kind]
+    return {
+        int: "a whole number",
+        float: "a number",
+        str: "a word",
+        bool: "true or false",
+        list: "a list",
+        dict: "an object",
+    }[kind]

@@ -27,10 +27,21 @@ from ganzoo.rng import Rng
 
 logger = logging.getLogger("ganzoo")
 
-SUFFIXES = frozenset(".jpg .jpeg .jfif .png .bmp .webp .gif .tif .tiff .ppm .pgm .pbm .tga .avif".split())
+SUFFIXES = frozenset(
+    f".{suffix}"
+    for suffix in "jpg jpeg jfif png bmp webp gif tif tiff ppm pgm pbm tga avif".split()  # noqa: SIM905
+)
 DEFAULT_SIZE = 64
 """Pixels a side for images whose own size is larger or differs."""
-UNREADABLE = (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    RuntimeError,
+    Image.DecompressionBombError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 """What Pillow and zipfile raise for a damaged (or encrypted) file."""
 
 
@@ -100,7 +111,9 @@ def load(
     if not path.exists():
         if os.sep in spec or spec.startswith(".") or path.suffix:
             raise DataError(f"there is no folder or zip {spec}")
-        raise UnknownNameError(f"no data is called {spec!r} (nor is there such a folder): {did_you_mean(spec, registry().data)}")
+        raise UnknownNameError(
+            f"no data is called {spec!r} (nor is there such a folder): {did_you_mean(spec, registry().data)}"
+        )
     if options:
         raise ConfigError(f"data options ({', '.join(options)}) are for named data, not for {spec}")
     return _read_images(path, image_size, channels)
@@ -116,7 +129,9 @@ def _fit(data: Data, image_size: int | None, channels: int | None) -> Data:
             items = items.expand(-1, channels, -1, -1)
         elif channels == 1 and items.shape[1] == 3:
             weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R 601 luma
-            items = torch.cat([(part * weights).sum(1, keepdim=True).round().byte() for part in items.split(1024)])
+            items = torch.cat(
+                [(part * weights).sum(1, keepdim=True).round().byte() for part in torch.split(items, 1024)]
+            )
         else:
             raise ConfigError(f"images of {items.shape[1]} channels cannot become images of {channels}")
     if image_size is not None and (image_size, image_size) != tuple(items.shape[2:]):
@@ -126,7 +141,7 @@ def _fit(data: Data, image_size: int | None, channels: int | None) -> Data:
         shape = (image_size, image_size)
         resized = (
             torch.nn.functional.interpolate(part.float(), shape, mode="bicubic", antialias=True, align_corners=False)
-            for part in items.split(1024)
+            for part in torch.split(items, 1024)
         )
         items = torch.cat([part.round().clamp(0, 255).byte() for part in resized])
     return Data(items.contiguous(), data.labels, data.inputs)
@@ -244,9 +259,8 @@ class Batches:
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         if len(data.items) < batch_size:
-            raise DataError(
-                f"{len(data.items)} items are fewer than a batch of {batch_size}: give more data or a smaller --batch-size"
-            )
+            few = f"{len(data.items)} items are fewer than a batch of {batch_size}"
+            raise DataError(f"{few}: give more data or a smaller --batch-size")
         if flip and not data.is_image:
             raise ConfigError("flip mirrors images, and this data has none")
         self.data, self.batch_size, self.seed, self.device, self.flip = data, batch_size, seed, device, flip

@@ -155,7 +155,9 @@ def _load(plugin: object, record: PluginRecord) -> None:
     _registry = staged
 
 
-def _register(staged: Registry, record: PluginRecord, kind: str, entry_type: type[Entry], *args: Any, **kwargs: Any) -> None:
+def _register(
+    staged: Registry, record: PluginRecord, kind: str, entry_type: type[Entry], *args: Any, **kwargs: Any
+) -> None:
     """What a hook gets as `register`: makes the entry, so its signature is the entry's."""
     entry = entry_type(*args, plugin=record.label, **kwargs)
     staged.add(kind, entry)

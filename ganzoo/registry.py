@@ -32,6 +32,8 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture(Entry):
+    """Two networks, what trains them, and recipes: differences from the default configuration."""
+
     generator: Target
     discriminator: Target
     loss: str = "nonsaturating"
@@ -58,6 +60,8 @@ class Component(Entry):
 
 @dataclass(frozen=True)
 class DataSource(Entry):
+    """Training data by name."""
+
     loader: Target
     _: KW_ONLY
     license: str = ""
@@ -68,6 +72,8 @@ class DataSource(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Weights(Entry):
+    """Pretrained weights "arch.tag": a model folder at `path`, or one commit of a Hub repository."""
+
     license: str
     path: str | Path | None = None
     repo_id: str | None = None
@@ -185,7 +191,9 @@ def resolve(target: Target) -> Any:
     return found
 
 
-def build(target: Target, offered: Mapping[str, Any], explicit: Mapping[str, Any], what: str) -> tuple[Any, dict[str, Any]]:
+def build(
+    target: Target, offered: Mapping[str, Any], explicit: Mapping[str, Any], what: str
+) -> tuple[Any, dict[str, Any]]:
     """Call `target` with keywords chosen by its signature.
 
     Args:

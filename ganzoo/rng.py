@@ -14,6 +14,18 @@ def stream_seed(seed: int, step: int, purpose: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}/{step}/{purpose}".encode()).digest()[:4], "big")
 
 
+def seed_torch(seed: int, device: torch.device) -> None:
+    """Seed torch's own generators of the CPU and of `device`, for Dropout and a stranger's `torch.randn`.
+
+    `torch.manual_seed` would do, but queues a call with a traceback for every absent backend: a millisecond each time.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
 class Rng:
     """One stream of random numbers. Successive draws continue it.
 

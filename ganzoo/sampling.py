@@ -6,7 +6,7 @@ a seed's samples do not depend on how many are asked for.
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ganzoo.checkpoint import load_newest, read_training
 from ganzoo.errors import CheckpointError, SampleError
-from ganzoo.rng import Rng, stream_seed
+from ganzoo.rng import Rng, seed_torch, stream_seed
 from ganzoo.zoo import network
 
 BLOCK = 64
@@ -30,10 +30,11 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 def draw_latent(g: nn.Module, n: int, rng: Rng) -> Tensor:
     """n latents for `g`: what its own `draw_latent(n, rng)` gives, else (n, z_dim) from N(0, I)."""
-    if hasattr(g, "draw_latent"):
-        latent: Tensor = g.draw_latent(n, rng)
-        return latent
-    return rng.randn(n, g.config["z_dim"])  # type: ignore[index]  # set by create
+    own: Callable[[int, Rng], Tensor] | None = getattr(g, "draw_latent", None)
+    if own is not None:
+        return own(n, rng)
+    config: dict[str, Any] = g.config  # type: ignore[assignment]  # set by create
+    return rng.randn(n, config["z_dim"])
 
 
 @contextlib.contextmanager
@@ -58,7 +59,7 @@ def blocks(g: nn.Module, n: int, seed: int = 0) -> Iterator[Tensor]:
         k = start // BLOCK
         with _generating(g) as device:
             z = draw_latent(g, BLOCK, Rng(seed, k, "sample", device))
-            torch.manual_seed(stream_seed(seed, k, "sample/torch"))  # for generators that draw noise of their own
+            seed_torch(stream_seed(seed, k, "sample/torch"), device)  # for generators that draw noise of their own
             images = g(z)[: n - start].float()
         yield images
 
@@ -108,7 +109,7 @@ def walk(g: nn.Module, n: int, frames: int, seed: int = 0) -> Iterator[Tensor]:
             with _generating(g) as device:
                 z0 = draw_latent(g, BLOCK, Rng(seed, k, "sample", device))
                 z1 = draw_latent(g, BLOCK, Rng(seed, k, "walk", device))
-                torch.manual_seed(stream_seed(seed, k, "sample/torch"))
+                seed_torch(stream_seed(seed, k, "sample/torch"), device)
                 parts.append(g(math.cos(angle) * z0 + math.sin(angle) * z1)[: n - start].float())
         yield torch.cat(parts)
 
@@ -130,7 +131,7 @@ def estimate_statistics(g: nn.Module) -> None:
             norm.training = True
         for k in range(STATISTICS_BLOCKS):
             z = draw_latent(g, BLOCK, Rng(0, k, "statistics", device))
-            torch.manual_seed(stream_seed(0, k, "statistics/torch"))
+            seed_torch(stream_seed(0, k, "statistics/torch"), device)
             g(z)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -19,14 +19,20 @@ from torch import Tensor, nn
 
 from ganzoo import checkpoint as ckpt
 from ganzoo.config import MACHINE, TrainConfig
-from ganzoo.data import Batches, Data, load
+from ganzoo.data import Batches
 from ganzoo.errors import CheckpointError, ConfigError, GanzooError, TrainingError
-from ganzoo.loss import Batch, Loss, Objective
-from ganzoo.plugins import registry
-from ganzoo.registry import build
-from ganzoo.rng import Rng, stream_seed
+from ganzoo.loss import Batch
+from ganzoo.parts import (
+    choose_device,
+    choose_precision,
+    load_data,
+    load_optimizer,
+    make_networks,
+    make_optimizer,
+    optimizer_tensors,
+)
+from ganzoo.rng import Rng, seed_torch, stream_seed
 from ganzoo.sampling import draw_latent, estimate_statistics, grid, sample, to_uint8
-from ganzoo.zoo import network
 
 logger = logging.getLogger("ganzoo")
 
@@ -63,10 +69,10 @@ def train(
 
     Args:
         config: what to train, and how.
-        resume: go on with the run in `config.out`, to the same bits as if it had never stopped. If nothing is there yet,
-            start it.
-        on_log: called with each line of metrics.jsonl: step, losses, accuracy, images a second (real images that D saw),
-            seconds trained.
+        resume: go on with the run in `config.out`, to the same bits as if it had never stopped. If nothing is there
+            yet, start it.
+        on_log: called with each line of metrics.jsonl: step, losses, accuracy, images a second (real images that D
+            saw), seconds trained.
         on_step: called with the number of finished steps after each one.
 
     Returns:
@@ -103,31 +109,28 @@ def _train(
             logger.info("nothing to resume in %s: starting there", folder)
     device = choose_device(config.device)
     config = config.replace(precision=choose_precision(config, device))
-    data = load(
-        config.data,
-        config.data_dir,
-        image_size=config.image_size,
-        channels=config.channels,
-        options=config.data_options,
-    )
+    data = load_data(config)
     layout = torch.channels_last if data.is_image else torch.contiguous_format
     batches = Batches(data, config.batch_size, config.seed, device, flip=config.flip, memory_format=layout)
-    fingerprint = f"{tuple(data.items.shape)} {zlib.crc32(data.items.numpy().reshape(-1).view('u1')):08x}"
+    fingerprint = f"{tuple(data.items.shape)} {zlib.crc32(data.items.contiguous().numpy().data):08x}"
     if stored.get("data", fingerprint) != fingerprint:
-        raise ConfigError(f"the data {config.data!r} has changed since the run in {config.out} began: train anew into another --out")
+        raise ConfigError(
+            f"the data {config.data!r} has changed since the run in {config.out} began: train anew into another --out"
+        )
 
     # Networks, objective, optimizers, and the averaged generator.
-    torch.manual_seed(stream_seed(config.seed, 0, "init"))
+    seed_torch(stream_seed(config.seed, 0, "init"), device)
     g, d, adversarial, objective = make_networks(config, data)
     for module in (g, d):
-        module.to(device=device, memory_format=layout)
+        module.to(device).to(memory_format=layout)
     extra = list(objective.to(device).parameters()) if isinstance(objective, nn.Module) else []
     g_parameters = [p for p in [*g.parameters(), *extra] if p.requires_grad]
     d_parameters = [p for p in d.parameters() if p.requires_grad]
     g_optimizer = make_optimizer(config, g_parameters, config.lr)
     d_optimizer = make_optimizer(config, d_parameters, config.d_lr or config.lr)
     ema = copy.deepcopy(g).requires_grad_(False).eval()
-    averaged, raw = list(ema.parameters()), list(g.parameters())
+    averaged: list[Tensor] = list(ema.parameters())
+    raw: list[Tensor] = list(g.parameters())
     parts: dict[str, nn.Module] = {"generator": g, "discriminator": d, "ema": ema}
     if isinstance(objective, nn.Module):
         parts["objective"] = objective
@@ -172,7 +175,9 @@ def _train(
         if broken:
             raise _not_finite(broken[0], step, folder)
         refresh()
-        tensors = {f"{name}.{key}": value for name, module in parts.items() for key, value in module.state_dict().items()}
+        tensors = {
+            f"{name}.{key}": value for name, module in parts.items() for key, value in module.state_dict().items()
+        }
         for name, optimizer in optimizers.items():
             tensors |= {f"{name}.{key}": value for key, value in optimizer_tensors(optimizer).items()}
         tensors |= {f"totals.{key}": value for key, value in totals.items()}
@@ -188,7 +193,7 @@ def _train(
 
     def draw(phase: str, real: Tensor, labels: Tensor | None, inputs: Tensor | None) -> Batch:
         # Dropout and whatever else draws from torch's own generator must resume exactly too.
-        torch.manual_seed(stream_seed(config.seed, step, f"{phase}/torch"))
+        seed_torch(stream_seed(config.seed, step, f"{phase}/torch"), device)
         rng = Rng(config.seed, step, phase, device)
         return Batch(real, draw_latent(g, len(real), rng), step, rng, labels=labels, inputs=inputs)
 
@@ -199,7 +204,8 @@ def _train(
             counts[key] = counts.get(key, 0) + 1
 
     with _signals() as stop:
-        while step < config.steps and not stop.is_set():
+        stopping = False
+        while step < config.steps and not stopping:
             scale = schedule(config.lr_schedule, step / config.steps)
             set_lr(g_optimizer, config.lr * scale)
             set_lr(d_optimizer, (config.d_lr or config.lr) * scale)
@@ -211,7 +217,7 @@ def _train(
                 with autocast:
                     loss, logs = objective.discriminator_loss(g, d, batch)
                 d_optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 d_optimizer.step()
                 adversarial.after_discriminator_step(d)
                 count(logs)
@@ -222,7 +228,7 @@ def _train(
                 with autocast:
                     loss, logs = objective.generator_loss(g, d, batch)
                 g_optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
             g_optimizer.step()
             count(logs)
 
@@ -231,7 +237,8 @@ def _train(
             step += 1
 
             # What a person sees, and what survives.
-            last = step == config.steps or stop.is_set()
+            stopping = stop.is_set()  # read once: what comes later waits for the next step
+            last = stopping or step == config.steps
             if step % config.log_every == 0 or last:
                 means = {key: total.item() / counts[key] for key, total in totals.items()}
                 if broken := [key for key, mean in means.items() if not math.isfinite(mean)]:
@@ -259,83 +266,6 @@ def _train(
     return Run(folder, config, step, ema, g, d, entry, interrupted=step < config.steps)
 
 
-def make_networks(config: TrainConfig, data: Data) -> tuple[nn.Module, nn.Module, Loss, Any]:
-    """Both networks, sized by the data, the adversarial loss, and the objective that trains with it.
-
-    Raises:
-        ConfigError: settings the networks refuse, or a generator whose items differ from the data's in shape.
-    """
-    zoo = registry()
-    architecture = zoo.architecture(config.architecture)
-    shared = {}
-    if data.is_image:
-        _, channels, height, width = data.items.shape
-        if height != width:
-            raise ConfigError(f"the data's images are {height}x{width}: choose a square with --image-size")
-        shared = {"image_size": height, "channels": channels}
-    g = network(config.architecture, "generator", shared, config.generator)
-    d = network(config.architecture, "discriminator", shared, config.discriminator)
-    penalties = []
-    for spec in config.penalty_specs:
-        offered = {} if spec.weight is None else {"weight": spec.weight}
-        penalty, _ = build(zoo.penalty(spec.name).target, {}, offered, f"the penalty {spec.name}")
-        penalty.every = spec.every
-        penalties.append(penalty)
-    loss, _ = build(
-        zoo.loss(config.loss).target, {"penalized": bool(penalties)}, config.loss_options, f"the loss {config.loss}"
-    )
-    parts = {"loss": loss, "penalties": penalties}
-    what = f"the objective of {config.architecture}"
-    objective, _ = build(architecture.objective or Objective, parts, config.objective_options, what)
-    with torch.no_grad():
-        made = tuple(copy.deepcopy(g).eval()(draw_latent(g, 1, Rng(config.seed, 0, "shape"))).shape[1:])
-    if made != tuple(data.items.shape[1:]):
-        raise ConfigError(f"the generator of {config.architecture} makes items of shape {made}, the data has {tuple(data.items.shape[1:])}")
-    return g, d, loss, objective
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is CUDA, else MPS, else the CPU.
-
-    Raises:
-        ConfigError: no such device on this machine.
-    """
-    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(kind for kind, there in usable.items() if there))
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"--device must be auto, cpu, cuda, cuda:N or mps, not {name!r}") from error
-    if not usable.get(device.type, False):
-        there = ", ".join(kind for kind, usable_here in usable.items() if usable_here)
-        raise ConfigError(f"--device {name} is not usable on this machine, which has: {there}")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices, counted from 0")
-    return device
-
-
-def choose_precision(config: TrainConfig, device: torch.device) -> str:
-    """ "auto" as what the recipe names where the hardware computes it natively, else fp32."""
-    if config.precision != "auto":
-        return config.precision
-    native = {
-        "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
-        "cpu": lambda: torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(),
-    }.get(device.type, lambda: False)
-    return "bf16" if config.auto_precision == "bf16" and native() else "fp32"
-
-
-def make_optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-    """The configured optimizer, fused where torch has that."""
-    beta1, beta2 = config.betas
-    if config.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr, (beta1, beta2), fused=True)
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr, momentum=beta1, fused=True)
-    return torch.optim.RMSprop(parameters, lr, foreach=True)
-
-
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = lr
@@ -349,24 +279,6 @@ def schedule(kind: str, progress: float) -> float:
 def ema_decay(step: int, decay: float) -> float:
     """min(decay, (1 + step) / (10 + step)): the ramp-up keeps early averages from remembering the initial weights."""
     return min(decay, (1 + step) / (10 + step))
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as named tensors, "parameter number.name"."""
-    state = optimizer.state_dict()["state"]
-    return {f"{i}.{key}": torch.as_tensor(value) for i, entries in state.items() for key, value in entries.items() if value is not None}
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave."""
-    state: dict[int, dict[str, Tensor]] = {}
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for name, value in tensors.items():
-        i, _, key = name.partition(".")
-        p = parameters[int(i)]
-        # Fused kernels walk memory in order: moments must lie as their parameter does (channels_last).
-        state.setdefault(int(i), {})[key] = torch.empty_like(p).copy_(value) if value.shape == p.shape and value.dim() else value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 @contextlib.contextmanager
@@ -396,7 +308,7 @@ def _signals() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def handle(number: int, frame: FrameType | None) -> None:
         stop.set()
@@ -423,7 +335,9 @@ def _continued(began: TrainConfig, config: TrainConfig) -> TrainConfig:
         undecided = value is None or value == "auto"
         if key in MACHINE or undecided or value == old[key] or (key == "steps" and value > old[key]):
             continue
-        hint = "only a larger --steps can change" if key == "steps" else "leave it out, or train anew into another --out"
+        hint = (
+            "only a larger --steps can change" if key == "steps" else "leave it out, or train anew into another --out"
+        )
         raise ConfigError(f"the run in {config.out} began with {key}={old[key]!r}, not {value!r}: {hint}")
     kept = {key: value for key, value in new.items() if key in MACHINE or key == "steps"}
     return began.replace(**kept)
@@ -435,6 +349,5 @@ def _not_finite(what: str, step: int, folder: Path) -> GanzooError:
     except CheckpointError:
         whole = None
     kept = f"the last whole checkpoint is {whole.path}" if whole else "there was no checkpoint yet"
-    return TrainingError(
-        f"{what} became NaN or infinite by step {step}; {kept}. Try a lower --lr, another --loss, or a --penalty such as r1"
-    )
+    hint = "Try a lower --lr, another --loss, or a --penalty such as r1"
+    return TrainingError(f"{what} became NaN or infinite by step {step}; {kept}. {hint}")

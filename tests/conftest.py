@@ -26,7 +26,14 @@ def tiny_config():
     """A configuration of the smallest GAN on points that trains in milliseconds; keywords change it."""
 
     def make(**settings):
-        defaults = {"data": "gaussian", "steps": 30, "batch_size": 64, "log_every": 5, "checkpoint_every": 10, "out": "run"}
+        defaults = {
+            "data": "gaussian",
+            "steps": 30,
+            "batch_size": 64,
+            "log_every": 5,
+            "checkpoint_every": 10,
+            "out": "run",
+        }
         return ganzoo.TrainConfig("tiny", **{**defaults, **settings})
 
     return make

@@ -89,7 +89,13 @@ TEXTBOOKS = [
 
 @pytest.mark.parametrize(("generator", "discriminator"), TEXTBOOKS)
 def test_textbook_forms_train(generator, discriminator):
-    settings = {"generator": generator, "discriminator": discriminator, "steps": 4, "batch_size": 16, "sample_every": 100}
+    settings = {
+        "generator": generator,
+        "discriminator": discriminator,
+        "steps": 4,
+        "batch_size": 16,
+        "sample_every": 100,
+    }
     run = ganzoo.train(ganzoo.TrainConfig("vanilla", **settings))
     assert run.step == 4
     widths = [m.out_features for m in run.generator.modules() if isinstance(m, nn.Linear)]

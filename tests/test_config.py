@@ -92,7 +92,9 @@ def test_penalty_spec(text, spec):
     assert PenaltySpec.parse(text) == spec
 
 
-@pytest.mark.parametrize("text", ["", "=1", "r1=", "r1=a", "r1=1@", "r1=1@0", "r1=1@x", "r1=-1", "r1=nan", "r1=inf", "r1@"])
+@pytest.mark.parametrize(
+    "text", ["", "=1", "r1=", "r1=a", "r1=1@", "r1=1@0", "r1=1@x", "r1=-1", "r1=nan", "r1=inf", "r1@"]
+)
 def test_bad_penalty_spec(text):
     with pytest.raises(ConfigError, match="NAME"):
         PenaltySpec.parse(text)

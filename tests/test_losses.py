@@ -85,7 +85,13 @@ def test_relativistic_loss_says_that_it_needs_real_logits():
 
 @pytest.mark.parametrize(
     ("options", "bound"),
-    [({}, 0.01), ({"clip": 0.5}, 0.5), ({"penalized": True}, None), ({"clip": None}, None), ({"clip": 0.5, "penalized": True}, 0.5)],
+    [
+        ({}, 0.01),
+        ({"clip": 0.5}, 0.5),
+        ({"penalized": True}, None),
+        ({"clip": None}, None),
+        ({"clip": 0.5, "penalized": True}, 0.5),
+    ],
 )
 def test_weight_clipping(options, bound):
     critic = torch.nn.Linear(4, 1)

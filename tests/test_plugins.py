@@ -98,7 +98,9 @@ def install(folder, name, source):
 
 def ganzoo_command(folder, *arguments, **environment):
     env = {**os.environ, "PYTHONPATH": str(folder), **environment}
-    return subprocess.run([sys.executable, "-m", "ganzoo", *arguments], env=env, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "ganzoo", *arguments], env=env, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.fixture

@@ -7,18 +7,23 @@ import random
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
-import tiny
 
 import ganzoo
-from ganzoo import TrainConfig, checkpoint, training
+import tiny
+from ganzoo import TrainConfig, checkpoint, parts, training
 from ganzoo.plugins import registry
 
 LOSSES = ["hinge", "lsgan", "minimax", "nonsaturating", "rpgan", "wasserstein"]
 PENALTIES = ["dragan", "gp", "r1", "r2"]
-STATEFUL = {"generator": {"norm": True, "dropout": 0.1}, "discriminator": {"dropout": 0.2}, "penalties": ["gp=1", "r1=1@4"]}
+STATEFUL = {
+    "generator": {"norm": True, "dropout": 0.1},
+    "discriminator": {"dropout": 0.2},
+    "penalties": ["gp=1", "r1=1@4"],
+}
 
 
 def state(folder, step):
@@ -42,7 +47,7 @@ def assert_same_bits(left, right):
 def test_each_loss_with_each_penalty_learns_a_gaussian(loss, penalty, tiny_config):
     """The distance between the generated and the real mean at least halves."""
     config = tiny_config(
-        loss=loss, penalties=[penalty] if penalty else [], steps=400, lr=2e-3, log_every=400, checkpoint_every=400
+        loss=loss, penalties=[penalty] if penalty else [], steps=400, lr=5e-3, log_every=400, checkpoint_every=400
     )
     real = torch.tensor(tiny.MEAN)
 
@@ -63,7 +68,9 @@ def test_every_built_in_loss_and_penalty_is_tried():
 
 
 def test_same_seed_same_bits_and_another_seed_others(tiny_config):
-    runs = [ganzoo.train(tiny_config(out=out, seed=seed, **STATEFUL)).folder for out, seed in (("a", 0), ("b", 0), ("c", 1))]
+    runs = [
+        ganzoo.train(tiny_config(out=out, seed=seed, **STATEFUL)).folder for out, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
     a, b, c = (state(folder, 30) for folder in runs)
     assert_same_bits(a, b)
     assert not torch.equal(a["generator.layers.0.weight"], c["generator.layers.0.weight"])
@@ -155,7 +162,7 @@ def test_ema_recurrence(tiny_config):
     torch.manual_seed(training.stream_seed(0, 0, "init"))
     average = ganzoo.create("tiny")[0].layers[0].weight.detach().double()
     for step in range(12):
-        run = ganzoo.train(tiny_config(steps=step + 1, out=f"run{step}", ema_decay=0.5))
+        run = ganzoo.train(tiny_config(steps=step + 1, out=f"run{step}", ema_decay=0.5, lr=0.01))
         weight = run.raw_generator.layers[0].weight.detach().double()
         decay = min(0.5, (1 + step) / (10 + step))
         average = decay * average + (1 - decay) * weight
@@ -218,7 +225,9 @@ def test_run_folder(tiny_config):
     assert [line["step"] for line in lines] == [5, 10, 15, 20, 25, 30]
     assert {"d_loss", "g_loss", "accuracy", "images_per_second", "seconds"} <= lines[0].keys()
     assert sorted(p.name for p in (run.folder / "checkpoints").iterdir()) == ["step-0000020", "step-0000030"]
-    assert not [path for path in run.folder.rglob("*") if path.suffix not in ("", ".json", ".jsonl", ".safetensors", ".png")]
+    assert not [
+        path for path in run.folder.rglob("*") if path.suffix not in ("", ".json", ".jsonl", ".safetensors", ".png")
+    ]
 
 
 def test_run_folders_are_numbered_and_an_explicit_one_is_never_overwritten(tiny_config, workplace):
@@ -261,19 +270,30 @@ def interrupted_run(config, at=17):
     return ganzoo.train(config, resume=True)
 
 
-@pytest.mark.parametrize("settings", [STATEFUL, {"optimizer": "rmsprop", "n_critic": 2, "loss": "wasserstein"}, {"lr_schedule": "linear"}])
+@pytest.mark.parametrize(
+    "settings", [STATEFUL, {"optimizer": "rmsprop", "n_critic": 2, "loss": "wasserstein"}, {"lr_schedule": "linear"}]
+)
 def test_resume_is_exact(tiny_config, settings):
     whole = ganzoo.train(tiny_config(out="whole", **settings))
     resumed = interrupted_run(tiny_config(out="parts", **settings))
     assert_same_bits(state(whole.folder, 30), state(resumed.folder, 30))
-    lines = [[json.loads(line) for line in (r.folder / "metrics.jsonl").read_text().splitlines()] for r in (whole, resumed)]
+    lines = [
+        [json.loads(line) for line in (r.folder / "metrics.jsonl").read_text().splitlines()] for r in (whole, resumed)
+    ]
     for left, right in zip(*lines, strict=True):
         timeless = left.keys() - {"seconds", "images_per_second"}
         assert {k: left[k] for k in timeless} == {k: right[k] for k in timeless}
 
 
 def test_resume_is_exact_for_images_in_channels_last():
-    settings = {"steps": 6, "batch_size": 16, "checkpoint_every": 2, "generator": {"width": 8}, "discriminator": {"width": 8}, "flip": True}
+    settings = {
+        "steps": 6,
+        "batch_size": 16,
+        "checkpoint_every": 2,
+        "generator": {"width": 8},
+        "discriminator": {"width": 8},
+        "flip": True,
+    }
     whole = ganzoo.train(TrainConfig("dcgan", out="whole", **settings))
     resumed = interrupted_run(TrainConfig("dcgan", out="parts", **settings), at=5)
     assert_same_bits(state(whole.folder, 6), state(resumed.folder, 6))
@@ -281,35 +301,40 @@ def test_resume_is_exact_for_images_in_channels_last():
     assert pictures[0] == pictures[1]
 
 
-@pytest.mark.parametrize("forgotten", ["g_optimizer", "d_optimizer", "ema", "noise", "dropout", "order", "totals"])
-def test_the_resume_test_would_notice(tiny_config, monkeypatch, forgotten):
-    """Forget one thing on resume and the bits differ: so `test_resume_is_exact` can fail."""
-    whole = ganzoo.train(tiny_config(out="whole", **STATEFUL))
-    config = tiny_config(out="parts", log_every=7 if forgotten == "totals" else 5, **STATEFUL)
-    with pytest.raises(Crash):
-        ganzoo.train(config, on_step=crash_at(17))
-    if forgotten in ("noise", "dropout"):
-        true_seed = training.stream_seed
-        wrong = "g" if forgotten == "noise" else "g/torch"
-        shifted = lambda seed, step, purpose: true_seed(seed, step + (step == 12 and purpose == wrong), purpose)  # noqa: E731
+def forget(part, monkeypatch):
+    """Break one thing about resuming from step 10."""
+    if part in ("noise", "dropout"):
+        true_seed, wrong = training.stream_seed, "g" if part == "noise" else "g/torch"
+
+        def shifted(seed, step, purpose):
+            return true_seed(seed, step + (step == 12 and purpose == wrong), purpose)
+
         monkeypatch.setattr("ganzoo.rng.stream_seed", shifted)
         monkeypatch.setattr(training, "stream_seed", shifted)
-    elif forgotten == "order":
+    elif part == "order":
         true_indices = training.Batches.indices
         monkeypatch.setattr(training.Batches, "indices", lambda self, k: true_indices(self, k - 10))
     else:
         true_part = checkpoint.Checkpoint.part
-        blank = lambda self, name: {} if name == forgotten else true_part(self, name)  # noqa: E731
-        if forgotten == "ema":
-            blank = lambda self, name: true_part(self, "generator" if name == "ema" else name)  # noqa: E731
-        monkeypatch.setattr(checkpoint.Checkpoint, "part", blank)
-    resumed = ganzoo.train(config, resume=True)
-    if forgotten == "totals":
-        means = [json.loads(line)["d_loss"] for line in (resumed.folder / "metrics.jsonl").read_text().splitlines()]
-        again = ganzoo.train(tiny_config(out="again", log_every=7, **STATEFUL))
-        assert means != [json.loads(line)["d_loss"] for line in (again.folder / "metrics.jsonl").read_text().splitlines()]
-        return
-    monkeypatch.undo()
+
+        def without(self, name):
+            if name != part:
+                return true_part(self, name)
+            return true_part(self, "generator") if part == "ema" else {}
+
+        monkeypatch.setattr(checkpoint.Checkpoint, "part", without)
+
+
+@pytest.mark.parametrize("part", ["g_optimizer", "d_optimizer", "ema", "noise", "dropout", "order"])
+def test_the_resume_test_would_notice(tiny_config, part):
+    """Forget one thing on resume and the bits differ: so `test_resume_is_exact` can fail."""
+    whole = ganzoo.train(tiny_config(out="whole", **STATEFUL))
+    config = tiny_config(out="parts", **STATEFUL)
+    with pytest.raises(Crash):
+        ganzoo.train(config, on_step=crash_at(17))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        forget(part, monkeypatch)
+        resumed = ganzoo.train(config, resume=True)
     left, right = state(whole.folder, 30), state(resumed.folder, 30)
     assert any(not torch.equal(value, right[key]) for key, value in left.items())
 
@@ -335,7 +360,15 @@ def test_resume_of_a_finished_run_does_nothing(tiny_config):
     assert_same_bits(dict(done.generator.state_dict()), dict(again.generator.state_dict()))
 
 
-@pytest.mark.parametrize(("change", "message"), [({"lr": 0.1}, "lr=0.0002"), ({"steps": 20}, "larger"), ({"seed": 3}, "seed=0"), ({"generator": {"width": 8}}, "generator=")])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lr": 0.1}, "lr=0.0002"),
+        ({"steps": 20}, "larger"),
+        ({"seed": 3}, "seed=0"),
+        ({"generator": {"width": 8}}, "generator="),
+    ],
+)
 def test_resume_with_a_changed_setting_is_refused(tiny_config, change, message):
     folder = ganzoo.train(tiny_config()).folder
     before = (folder / "training.json").read_bytes()
@@ -362,7 +395,9 @@ def train_in_child(out, steps, every):
     torch.set_num_threads(1)
     if "tiny" not in ganzoo.list_architectures():
         ganzoo.register(tiny)
-    config = TrainConfig("tiny", data="gaussian", steps=steps, batch_size=64, checkpoint_every=every, out=out, **STATEFUL)
+    config = TrainConfig(
+        "tiny", data="gaussian", steps=steps, batch_size=64, checkpoint_every=every, out=out, **STATEFUL
+    )
     with open(f"{out}.log", "a") as log:
 
         def note(step):
@@ -373,7 +408,7 @@ def train_in_child(out, steps, every):
 
 
 def test_kill_minus_nine_and_resume(workplace):
-    """A run killed again and again ends with the bits of an uninterrupted one, and repeats at most an interval a kill."""
+    """A run killed again and again ends with the bits of one never killed, and repeats at most an interval a kill."""
     steps, every = 400, 25
     forkserver = multiprocessing.get_context("forkserver")
     forkserver.set_forkserver_preload(["test_training"])
@@ -456,31 +491,25 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_whole_checkp
 
     ganzoo.register(Plugin(), "explosive")
     try:
-        with pytest.raises(ganzoo.TrainingError, match=r"g_loss became NaN or infinite by step 15.*step-0000010"):
+        with pytest.raises(ganzoo.TrainingError, match=r"_loss became NaN or infinite by step 15.*step-0000010"):
             ganzoo.train(tiny_config(loss="explosive"))
         with pytest.raises(ganzoo.TrainingError, match="by step 20"):  # caught before the checkpoint, not at the log
             ganzoo.train(tiny_config(loss="explosive", out="late", log_every=1000))
     finally:
         ganzoo.unregister("explosive")
     for folder in ("run", "late"):
-        assert all(t.isfinite().all() for t in state(workplace_path(folder), 10).values())
-
-
-def workplace_path(name):
-    from pathlib import Path
-
-    return Path(name)
+        assert all(t.isfinite().all() for t in state(Path(folder), 10).values())
 
 
 # Devices
 
 
 def test_devices():
-    assert training.choose_device("cpu") == torch.device("cpu")
-    assert training.choose_device("auto").type in ("cpu", "cuda", "mps")
+    assert parts.choose_device("cpu") == torch.device("cpu")
+    assert parts.choose_device("auto").type in ("cpu", "cuda", "mps")
     for name, message in (("gpu", "auto, cpu, cuda"), ("cuda:99", "cuda:99"), ("xla", "xla")):
         with pytest.raises(ganzoo.ConfigError, match=message):
-            training.choose_device(name)
+            parts.choose_device(name)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")

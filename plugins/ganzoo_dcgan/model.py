@@ -1,5 +1,7 @@
 """The networks of Radford et al. 2015. At 64x64 with the defaults they are the published ones layer for layer."""
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from ganzoo import ConfigError
@@ -79,7 +81,7 @@ class Discriminator(nn.Module):
         base, k = stages(image_size)
         widths = [width * min(2**i, WIDEST) for i in range(k)]
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1, bias=False)]
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False)]
             layers += [nn.BatchNorm2d(after)]
         layers += [nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(widths[-1], 1, base, bias=False)]

@@ -11,7 +11,7 @@ Discriminator = Callable[[Tensor], Tensor]
 
 
 def gradient_norm(d: Discriminator, x: Tensor) -> Tensor:
-    """||grad_x D(x)|| of each sample, (N,), over all dimensions but the first and with a graph to differentiate through.
+    """||grad_x D(x)|| of each sample, (N,), over all dimensions but the first; differentiable.
 
     The gradient is of the sum of the logits, so samples must not mix inside D (BatchNorm makes them).
     """

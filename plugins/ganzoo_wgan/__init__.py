@@ -1,4 +1,4 @@
-"""`wgan`: Wasserstein GAN. The paper trains the DCGAN networks as generator and critic, so it has no model of its own."""
+"""`wgan`: Wasserstein GAN. The paper trains DCGAN networks as generator and critic, so it needs no model of its own."""
 
 from ganzoo import hookimpl
 

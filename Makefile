@@ -1,0 +1,27 @@
+# `make demo` and `make test` do all their own set-up: a virtual environment in .venv (made or reused) and the install.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.ganzoo-installed
+
+.PHONY: demo test format
+
+demo: $(INSTALLED)
+	$(BIN)/ganzoo train dcgan
+	@echo "To use ganzoo in this shell: . $(BIN)/activate"
+
+test: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ganzoo needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --editable '.[test]'
+	@touch $@

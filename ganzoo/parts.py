@@ -1,0 +1,135 @@
+"""What a configuration is made into: data, device, precision, networks, objective and optimizers."""
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganzoo.config import TrainConfig
+from ganzoo.data import Data, load
+from ganzoo.errors import ConfigError
+from ganzoo.loss import Loss, Objective
+from ganzoo.plugins import registry
+from ganzoo.registry import build
+from ganzoo.rng import Rng
+from ganzoo.sampling import draw_latent
+from ganzoo.zoo import network
+
+
+def load_data(config: TrainConfig) -> Data:
+    """The data to train on.
+
+    Raises:
+        DataError, ConfigError, UnknownNameError: as `ganzoo.data.load`.
+    """
+    return load(
+        config.data,
+        config.data_dir,
+        image_size=config.image_size,
+        channels=config.channels,
+        options=config.data_options,
+    )
+
+
+def make_networks(config: TrainConfig, data: Data) -> tuple[nn.Module, nn.Module, Loss, Any]:
+    """Both networks, sized by the data, the adversarial loss, and the objective that trains with it.
+
+    Raises:
+        ConfigError: settings the networks refuse, or a generator whose items differ from the data's in shape.
+    """
+    zoo = registry()
+    architecture = zoo.architecture(config.architecture)
+    shared = {}
+    if data.is_image:
+        _, channels, height, width = data.items.shape
+        if height != width:
+            raise ConfigError(f"the data's images are {height}x{width}: choose a square with --image-size")
+        shared = {"image_size": height, "channels": channels}
+    g = network(config.architecture, "generator", shared, config.generator)
+    d = network(config.architecture, "discriminator", shared, config.discriminator)
+    penalties = []
+    for spec in config.penalty_specs:
+        offered = {} if spec.weight is None else {"weight": spec.weight}
+        penalty, _ = build(zoo.penalty(spec.name).target, {}, offered, f"the penalty {spec.name}")
+        penalty.every = spec.every
+        penalties.append(penalty)
+    loss, _ = build(
+        zoo.loss(config.loss).target, {"penalized": bool(penalties)}, config.loss_options, f"the loss {config.loss}"
+    )
+    parts = {"loss": loss, "penalties": penalties}
+    what = f"the objective of {config.architecture}"
+    objective, _ = build(architecture.objective or Objective, parts, config.objective_options, what)
+    with torch.no_grad():
+        made = tuple(copy.deepcopy(g).eval()(draw_latent(g, 1, Rng(config.seed, 0, "shape"))).shape[1:])
+    if made != tuple(data.items.shape[1:]):
+        given = tuple(data.items.shape[1:])
+        raise ConfigError(f"the generator of {config.architecture} makes items of shape {made}, the data has {given}")
+    return g, d, loss, objective
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" is CUDA, else MPS, else the CPU.
+
+    Raises:
+        ConfigError: no such device on this machine.
+    """
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in usable.items() if there))
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"--device must be auto, cpu, cuda, cuda:N or mps, not {name!r}") from error
+    if not usable.get(device.type, False):
+        there = ", ".join(kind for kind, usable_here in usable.items() if usable_here)
+        raise ConfigError(f"--device {name} is not usable on this machine, which has: {there}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices, counted from 0")
+    return device
+
+
+def choose_precision(config: TrainConfig, device: torch.device) -> str:
+    """ "auto" as what the recipe names where the hardware computes it natively, else fp32."""
+    if config.precision != "auto":
+        return config.precision
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    return "bf16" if config.auto_precision == "bf16" and native else "fp32"
+
+
+def make_optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """The configured optimizer, fused where torch has that."""
+    beta1, beta2 = config.betas
+    if config.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr, (beta1, beta2), fused=True)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr, momentum=beta1, fused=True)
+    return torch.optim.RMSprop(parameters, lr, foreach=True)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state as named tensors, "parameter number.name"."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{i}.{key}": torch.as_tensor(value)
+        for i, entries in state.items()
+        for key, value in entries.items()
+        if value is not None
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave."""
+    state: dict[int, dict[str, Tensor]] = {}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for name, value in tensors.items():
+        i, _, key = name.partition(".")
+        p = parameters[int(i)]
+        # Fused kernels walk memory in order: moments must lie as their parameter does (channels_last).
+        same = value.dim() > 0 and value.shape == p.shape
+        state.setdefault(int(i), {})[key] = torch.empty_like(p).copy_(value) if same else value.clone()
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

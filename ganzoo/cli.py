@@ -145,7 +145,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
 
 @app.command()
 def info(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="An architecture, a loss, a penalty, a data set or weights.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Anything that `ganzoo list` lists.")],
     as_json: Json = False,
 ) -> None:
     """Say all about one registered thing: settings, parameters, recipes, paper, licence, plugin."""
@@ -303,9 +303,11 @@ def _resumed_settings(architecture: str, recipe: str | None, settings: dict[str,
 
 def _dry_run(config: TrainConfig) -> None:
     from ganzoo import parts
+    from ganzoo.data import Batches
 
     data = parts.load_data(config)
     device = parts.choose_device(config.device)
+    Batches(data, config.batch_size, config.seed, device, flip=config.flip)
     g, d, _, _ = parts.make_networks(config, data)
     sizes = {
         role: sum(p.numel() for p in module.parameters()) for role, module in (("generator", g), ("discriminator", d))

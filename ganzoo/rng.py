@@ -4,7 +4,9 @@ Any draw of step k can be made without running steps 0..k-1, which is what makes
 one bit for bit. Everything is drawn on the CPU and then moved, so that a seed means the same on every device.
 """
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 
 import torch
 
@@ -24,6 +26,19 @@ def seed_torch(seed: int, device: torch.device) -> None:
         torch.cuda.manual_seed(seed)
     elif device.type == "mps":
         torch.mps.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def preserve_torch(device: torch.device) -> Iterator[None]:
+    """Put torch's own generators of the CPU and of `device` back at the end, as the caller had them."""
+    backend = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type)
+    here, there = torch.get_rng_state(), backend.get_rng_state() if backend else None
+    try:
+        yield
+    finally:
+        torch.set_rng_state(here)
+        if backend and there is not None:
+            backend.set_rng_state(there)
 
 
 class Rng:

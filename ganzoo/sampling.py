@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ganzoo.checkpoint import load_newest, read_training
 from ganzoo.errors import CheckpointError, SampleError
-from ganzoo.rng import Rng, seed_torch, stream_seed
+from ganzoo.rng import Rng, preserve_torch, seed_torch, stream_seed
 from ganzoo.zoo import network
 
 BLOCK = 64
@@ -42,10 +42,11 @@ def _generating(g: nn.Module) -> Iterator[torch.device]:
     """Evaluation mode and no graph, with the modes and the caller's random state restored at the end."""
     modes = [(module, module.training) for module in g.modules()]
     parameter = next(g.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
     g.eval()
     try:
-        with torch.random.fork_rng(), torch.no_grad():
-            yield torch.device("cpu") if parameter is None else parameter.device
+        with preserve_torch(device), torch.no_grad():
+            yield device
     finally:
         for module, mode in modes:
             module.training = mode

@@ -31,7 +31,7 @@ from ganzoo.parts import (
     make_optimizer,
     optimizer_tensors,
 )
-from ganzoo.rng import Rng, seed_torch, stream_seed
+from ganzoo.rng import Rng, preserve_torch, seed_torch, stream_seed
 from ganzoo.sampling import draw_latent, estimate_statistics, grid, sample, to_uint8
 
 logger = logging.getLogger("ganzoo")
@@ -84,12 +84,14 @@ def train(
         CheckpointError: the run folder exists, is damaged, or cannot be written.
         TrainingError: a loss or weight became NaN or infinite; the last whole checkpoint is kept.
     """
-    with torch.random.fork_rng(), _deterministic():
-        return _train(config, resume, on_log, on_step)
+    device = choose_device(config.device)
+    with preserve_torch(device), _deterministic():
+        return _train(config, device, resume, on_log, on_step)
 
 
 def _train(
     config: TrainConfig,
+    device: torch.device,
     resume: bool,
     on_log: Callable[[dict[str, Any]], None] | None,
     on_step: Callable[[int], None] | None,
@@ -107,7 +109,6 @@ def _train(
             resumed = ckpt.load_newest(folder)
         else:
             logger.info("nothing to resume in %s: starting there", folder)
-    device = choose_device(config.device)
     config = config.replace(precision=choose_precision(config, device))
     data = load_data(config)
     layout = torch.channels_last if data.is_image else torch.contiguous_format
@@ -137,7 +138,7 @@ def _train(
     optimizers = {"g_optimizer": g_optimizer, "d_optimizer": d_optimizer}
 
     # The run folder, new or as it was.
-    step, seconds = 0, 0.0
+    step, began_at = 0, time.perf_counter()
     totals: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
     facts = {"data": fingerprint}
@@ -146,7 +147,8 @@ def _train(
     else:
         folder = ckpt.create_run(config, facts)
     if resumed is not None:
-        step, seconds, counts = resumed.step, resumed.state["seconds"], resumed.state["counts"]
+        step, counts = resumed.step, resumed.state["counts"]
+        began_at -= resumed.state["seconds"]
         for name, module in parts.items():
             module.load_state_dict(resumed.part(name))
         for name, optimizer in optimizers.items():
@@ -182,10 +184,10 @@ def _train(
             tensors |= {f"{name}.{key}": value for key, value in optimizer_tensors(optimizer).items()}
         tensors |= {f"totals.{key}": value for key, value in totals.items()}
         model = {"architecture": config.architecture, "generator": g.config, "discriminator": d.config}
-        ckpt.save(folder, step, tensors, {"seconds": seconds, "counts": counts, "model": model})
+        ckpt.save(folder, step, tensors, {"seconds": time.perf_counter() - began_at, "counts": counts, "model": model})
 
     # Training.
-    began_at, logged_at, logged_step = time.perf_counter() - seconds, time.perf_counter(), step
+    logged_at, logged_step = time.perf_counter(), step
     entry: dict[str, Any] = {"step": step}
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
     g.train()
@@ -236,17 +238,22 @@ def _train(
             torch._foreach_lerp_(averaged, raw, 1 - ema_decay(step, config.ema_decay))
             step += 1
 
-            # What a person sees, and what survives.
+            # What a person sees, and what survives. A signal adds a checkpoint and nothing else, so that the log of a
+            # resumed run is the uninterrupted one's too.
             stopping = stop.is_set()  # read once: what comes later waits for the next step
-            last = stopping or step == config.steps
+            last = step == config.steps
             if step % config.log_every == 0 or last:
                 means = {key: total.item() / counts[key] for key, total in totals.items()}
                 if broken := [key for key, mean in means.items() if not math.isfinite(mean)]:
                     raise _not_finite(broken[0], step, folder)
                 now = time.perf_counter()
-                seconds = now - began_at
                 images = (step - logged_step) * config.batch_size * config.n_critic
-                entry = {"step": step, **means, "images_per_second": images / (now - logged_at), "seconds": seconds}
+                entry = {
+                    "step": step,
+                    **means,
+                    "images_per_second": images / (now - logged_at),
+                    "seconds": now - began_at,
+                }
                 logged_at, logged_step = now, step
                 totals.clear()
                 counts.clear()
@@ -257,7 +264,7 @@ def _train(
                 refresh()
                 picture = grid(to_uint8(sample(ema, GRID, config.seed)))
                 ckpt.save_picture(folder / "samples" / f"step-{step:07d}.png", picture)
-            if step % config.checkpoint_every == 0 or last:
+            if step % config.checkpoint_every == 0 or last or stopping:
                 save()
             if on_step:
                 on_step(step)

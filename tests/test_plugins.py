@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -205,3 +207,19 @@ def test_a_refused_registration_leaves_nothing_behind():
     with pytest.raises(ganzoo.PluginError, match="taken"):
         ganzoo.register(module(register_losses=both))
     assert "first_of_two" not in ganzoo.list_losses()
+
+
+def test_the_readmes_plugin_works_as_printed(tmp_path):
+    """The example of plugins/README.md: 35 lines that are listed, train and sample."""
+    guide = (Path(__file__).parent.parent / "plugins" / "README.md").read_text()
+    source = next(
+        block for block in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if "ganzoo_tinyconv.py" in block
+    )
+    assert len(source.splitlines()) <= 40
+    install(tmp_path, "tinyconv", source)
+    assert "a first convolutional GAN" in ganzoo_command(tmp_path, "list").stdout
+    small = ("--steps", "3", "--batch-size", "8", "--set", "generator.width=4", "-q", "--out", tmp_path / "run")
+    done = ganzoo_command(tmp_path, "train", "tinyconv", *small)
+    assert done.returncode == 0, done.stderr
+    done = ganzoo_command(tmp_path, "sample", tmp_path / "run", "-o", tmp_path / "grid.png")
+    assert (done.returncode, (tmp_path / "grid.png").exists()) == (0, True), done.stderr

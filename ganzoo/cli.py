@@ -37,10 +37,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print names or paths
 
 def main() -> None:
     """The console script. Exits 0, 1 after an error of ours (one line; GANZOO_DEBUG=1: the traceback), 2 for usage."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Talk())
     logger = logging.getLogger("ganzoo")
-    logger.addHandler(handler)
+    logger.addHandler(_Talk())
     logger.setLevel(logging.INFO)
     logger.propagate = False
     try:
@@ -55,10 +53,12 @@ def main() -> None:
         sys.exit(0)
 
 
-class _Talk(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
+class _Talk(logging.Handler):
+    """Messages to whatever stderr is now: the live line stands in for it while it is drawn."""
+
+    def emit(self, record: logging.LogRecord) -> None:
         level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        return f"ganzoo: {level}{record.getMessage()}"
+        print(f"ganzoo: {level}{record.getMessage()}", file=sys.stderr)
 
 
 def _print_json(value: Any) -> None:
@@ -274,6 +274,8 @@ def train(
     from ganzoo import training
     from ganzoo.progress import Progress
 
+    if quiet:
+        logging.getLogger("ganzoo").setLevel(logging.WARNING)
     with Progress(complete.steps, enabled=not quiet) as progress:
         run = training.train(complete, resume=resume, on_log=progress.log, on_step=progress.step)
     if run.interrupted:

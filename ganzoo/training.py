@@ -146,6 +146,9 @@ def _train(
         ckpt.rewrite_config(folder, config, facts)
     else:
         folder = ckpt.create_run(config, facts)
+        logger.info(
+            "training %s on %s into %s (%s, %s)", config.architecture, config.data, folder, device, config.precision
+        )
     if resumed is not None:
         step, counts = resumed.step, resumed.state["counts"]
         began_at -= resumed.state["seconds"]

@@ -1,3 +1,4 @@
+import logging
 import sys
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import pytest
 import torch
 
 import ganzoo
+from ganzoo import cli
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny
@@ -37,3 +39,25 @@ def tiny_config():
         return ganzoo.TrainConfig("tiny", **{**defaults, **settings})
 
     return make
+
+
+@pytest.fixture
+def ganzoo_cli(monkeypatch, capsys):
+    """Run a command line in this process: (exit code, stdout, stderr)."""
+    logger = logging.getLogger("ganzoo")
+    before = (logger.handlers[:], logger.level, logger.propagate)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ganzoo", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as done:
+            code = done.code or 0
+        finally:
+            logger.handlers[:], logger.level, logger.propagate = before[0][:], before[1], before[2]
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run

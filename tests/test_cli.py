@@ -1,7 +1,6 @@
 """The command line: what it prints where, what it exits with, what it refuses."""
 
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -11,30 +10,6 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
-
-from ganzoo import cli
-
-
-@pytest.fixture
-def ganzoo_cli(monkeypatch, capsys):
-    """Run a command line in this process: (exit code, stdout, stderr)."""
-    logger = logging.getLogger("ganzoo")
-    before = (logger.handlers[:], logger.level, logger.propagate)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ganzoo", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as done:
-            code = done.code or 0
-        finally:
-            logger.handlers[:], logger.level, logger.propagate = before[0][:], before[1], before[2]
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def picture(path):

@@ -36,6 +36,23 @@ def _initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 1.0, 0.02)
 
 
+class _Project(nn.ConvTranspose2d):
+    """A transposed convolution of 1x1 inputs, as the matrix product it is: several times faster on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        k = self.kernel_size[0]
+        weight = self.weight.permute(0, 2, 3, 1).reshape(self.in_channels, -1)  # no copy in channels_last
+        return (x.flatten(1) @ weight).view(-1, k, k, self.out_channels).permute(0, 3, 1, 2)
+
+
+class _Score(nn.Conv2d):
+    """A convolution to one 1x1 output, as the matrix product it is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight.permute(0, 2, 3, 1).flatten()
+        return x.permute(0, 2, 3, 1).flatten(1) @ weight
+
+
 class Generator(nn.Module):
     """Latents (N, z_dim) to images (N, channels, image_size, image_size) in [-1, 1].
 
@@ -53,7 +70,7 @@ class Generator(nn.Module):
         super().__init__()
         base, k = stages(image_size)
         widths = [width * min(2**i, WIDEST) for i in reversed(range(k))]
-        layers: list[nn.Module] = [nn.ConvTranspose2d(z_dim, widths[0], base, bias=False)]
+        layers: list[nn.Module] = [_Project(z_dim, widths[0], base, bias=False)]
         for before, after in zip(widths, [*widths[1:], channels], strict=True):
             layers += [nn.BatchNorm2d(before), nn.ReLU(inplace=True)]
             layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False)]
@@ -84,9 +101,9 @@ class Discriminator(nn.Module):
         for before, after in pairwise(widths):
             layers += [nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False)]
             layers += [nn.BatchNorm2d(after)]
-        layers += [nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(widths[-1], 1, base, bias=False)]
+        layers += [nn.LeakyReLU(0.2, inplace=True), _Score(widths[-1], 1, base, bias=False)]
         self.layers = nn.Sequential(*layers)
         self.apply(_initialise)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.layers(images).flatten()
+        return self.layers(images)

@@ -74,14 +74,19 @@ def records() -> list[PluginRecord]:
 def register(plugin: object, name: str | None = None) -> None:
     """Load a module or object with hooks in this process: for notebooks, scripts and tests.
 
+    What was registered under the same name before is replaced, so that a notebook's cell can be run again.
+
+    Args:
+        plugin: anything with functions marked `@ganzoo.hookimpl`.
+        name: what to call it; by default the module's or class's own name.
+
     Raises:
         PluginError: it breaks the contract; nothing of it is registered.
     """
-    registry()
     name = name or getattr(plugin, "__name__", None) or type(plugin).__name__
     record = PluginRecord("in-process", name)
-    _load(plugin, record)
-    _records.append(record)
+    _load(plugin, record, _without(record.label))
+    _records[:] = [*(known for known in _records if known.label != record.label), record]
 
 
 def unregister(name: str) -> None:
@@ -90,13 +95,21 @@ def unregister(name: str) -> None:
     Raises:
         PluginError: nothing was registered in this process under that name.
     """
+    global _registry
     label = PluginRecord("in-process", name).label
     if not any(record.label == label for record in _records):
         raise PluginError(f"no plugin {name!r} was registered in this process")
+    _registry = _without(label)
     _records[:] = [record for record in _records if record.label != label]
-    for table in vars(registry()).values():
+
+
+def _without(label: str) -> Registry:
+    """A copy of the registry without what one plugin brought."""
+    copy = registry().copy()
+    for table in vars(copy).values():
         for key in [key for key, entry in table.items() if entry.plugin == label]:
             del table[key]
+    return copy
 
 
 def _load_installed() -> None:
@@ -107,7 +120,7 @@ def _load_installed() -> None:
         if points := [point for point in distribution.entry_points if point.group == GROUP]:
             metadata = distribution.metadata  # parsed anew at each access, so not asked for where it is not needed
             for point in points:
-                record = PluginRecord(metadata["Name"], point.name, metadata["Version"])
+                record = PluginRecord(metadata["Name"] or "unknown", point.name, metadata["Version"] or "")
                 if packages is None or record.package == GROUP or record.package in packages:
                     found.setdefault(record.label, (record, point))  # the first on sys.path is the one that imports
     for record, point in sorted(found.values(), key=lambda pair: (pair[0].package != GROUP, pair[0].label)):
@@ -118,7 +131,7 @@ def _load_installed() -> None:
                 plugin = point.load()
             except (Exception, SystemExit) as error:
                 raise PluginError(f"cannot be imported: {type(error).__name__}: {error}") from error
-            _load(plugin, record)
+            _load(plugin, record, registry().copy())
         except PluginError as error:
             _skip(record, str(error), cause=error)
     for package in sorted((packages or set()) - {record.package for record in _records}):
@@ -135,12 +148,11 @@ def _skip(record: PluginRecord, why: str, cause: Exception | None = None) -> Non
     logger.warning("plugin %s is skipped: %s", record.label, record.error)
 
 
-def _load(plugin: object, record: PluginRecord) -> None:
-    """Run the plugin's hooks against a copy of the registry, and commit the copy if all went well."""
+def _load(plugin: object, record: PluginRecord, staged: Registry) -> None:
+    """Run the plugin's hooks against `staged`, and make that the registry if all went well."""
     global _registry
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
-    staged = registry().copy()
     try:
         manager.register(plugin, record.label)
         manager.check_pending()

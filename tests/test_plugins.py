@@ -174,6 +174,20 @@ def module(**functions):
     return made
 
 
+def test_register_again_replaces():
+    def brings(name):
+        return module(register_penalties=lambda register: register(name, lambda: None))
+
+    ganzoo.register(brings("first_draft"))
+    ganzoo.register(brings("second_draft"))
+    assert not ganzoo.list_penalties("first_draft")
+    with pytest.raises(ganzoo.PluginError, match="taken"):
+        ganzoo.register(brings("gp"))
+    assert ganzoo.list_penalties("second_draft")
+    assert [record.name for record in plugins.records()].count("sketch") == 1
+    ganzoo.unregister("sketch")
+
+
 def test_register_in_process_and_take_out_again():
     ganzoo.register(module(register_penalties=lambda register: register("sketched", lambda: None)))
     assert "sketched" in ganzoo.list_penalties()

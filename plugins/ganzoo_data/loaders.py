@@ -36,7 +36,7 @@ def _torchvision(class_name: str, data_dir: str = "data", split: Split = "train"
             found = dataset(data_dir, download=True, **part)
     except (OSError, RuntimeError) as error:
         raise DataError(
-            f"{class_name} is not in {data_dir!r} and cannot be downloaded: {error}. "
+            f"{class_name} is not in {data_dir!r} and cannot be downloaded: {str(error).strip()}. "
             f"Put torchvision's files there, or name their folder with --data-dir"
         ) from error
     images = np.asarray(found.data)

@@ -9,10 +9,12 @@ from ganzoo.errors import (
     ConfigError,
     DataError,
     GanzooError,
+    HubError,
     PluginError,
     SampleError,
     TrainingError,
     UnknownNameError,
+    WeightsError,
 )
 from ganzoo.hookspecs import hookimpl
 from ganzoo.plugins import register, unregister
@@ -20,10 +22,12 @@ from ganzoo.zoo import create, list_architectures, list_data, list_losses, list_
 
 if TYPE_CHECKING:
     from ganzoo.data import Data
+    from ganzoo.hub import from_pretrained, push
     from ganzoo.loss import Batch, Loss, Objective, Penalty
     from ganzoo.rng import Rng
     from ganzoo.sampling import sample
     from ganzoo.training import Run, train
+    from ganzoo.weights import save_pretrained
 
 __all__ = [
     "Batch",
@@ -32,6 +36,7 @@ __all__ = [
     "Data",
     "DataError",
     "GanzooError",
+    "HubError",
     "Loss",
     "Objective",
     "Penalty",
@@ -42,15 +47,19 @@ __all__ = [
     "TrainConfig",
     "TrainingError",
     "UnknownNameError",
+    "WeightsError",
     "create",
+    "from_pretrained",
     "hookimpl",
     "list_architectures",
     "list_data",
     "list_losses",
     "list_penalties",
     "list_pretrained",
+    "push",
     "register",
     "sample",
+    "save_pretrained",
     "train",
     "unregister",
 ]
@@ -58,12 +67,15 @@ __all__ = [
 _LAZY = {
     "Batch": "loss",
     "Data": "data",
+    "from_pretrained": "hub",
     "Loss": "loss",
     "Objective": "loss",
     "Penalty": "loss",
+    "push": "hub",
     "Rng": "rng",
     "Run": "training",
     "sample": "sampling",
+    "save_pretrained": "weights",
     "train": "training",
 }
 """Where the names that need torch live."""

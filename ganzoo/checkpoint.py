@@ -77,6 +77,11 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+def data_slug(spec: str) -> str:
+    """A data spec as a word for names."""
+    return re.sub(r"[^a-z0-9_]+", "_", Path(spec).stem.lower()).strip("_") or "data"
+
+
 def create_run(config: TrainConfig, facts: Mapping[str, Any]) -> Path:
     """Make the run folder with its training.json, both or neither.
 
@@ -94,8 +99,7 @@ def create_run(config: TrainConfig, facts: Mapping[str, Any]) -> Path:
                 f"{folder} exists already: choose another --out, or add --resume to go on with that run"
             )
     else:
-        slug = re.sub(r"[^a-z0-9_]+", "_", Path(config.data).stem.lower()).strip("_") or "data"
-        name = f"{config.architecture}-{slug}"
+        name = f"{config.architecture}-{data_slug(config.data)}"
         taken = [
             int(path.name[len(name) + 1 :]) for path in RUNS.glob(f"{name}-*") if path.name[len(name) + 1 :].isdigit()
         ]

@@ -95,12 +95,28 @@ def list_(
     penalties: Annotated[bool, typer.Option("--penalties", help="List penalties.")] = False,
     data: Annotated[bool, typer.Option("--data", help="List data sets.")] = False,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="List weights.")] = False,
+    hub: Annotated[bool, typer.Option("--hub", help="Search the Hugging Face Hub for ganzoo models.")] = False,
+    org: Annotated[str | None, typer.Option(help="With --hub: of this user or organisation alone.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """List architectures, or what else is registered."""
     import fnmatch
 
+    if hub:
+        from ganzoo.hub import search
+
+        models = [model for model in search(org) if fnmatch.fnmatch(model["id"], pattern)]
+        if as_json:
+            _print_json(models)
+        elif quiet:
+            for model in models:
+                print(model["id"])
+        elif models:
+            _print_table((m["id"], str(m["commit"])[:12], m["license"], f"{m['downloads']} downloads") for m in models)
+        else:
+            print("ganzoo: no ganzoo models found on the Hub", file=sys.stderr)
+        return
     chosen = [
         kind
         for kind, wanted in (("losses", losses), ("penalties", penalties), ("data", data), ("weights", pretrained))
@@ -117,11 +133,21 @@ def list_(
         for entry in found:
             print(entry.name)
     elif found:
-        _print_table((entry.name, entry.summary, _origin(entry)) for entry in found)
+        _print_table((entry.name, *_columns(entry), _origin(entry)) for entry in found)
     elif table:
         print(f"ganzoo: no {kind} match {pattern!r}: {did_you_mean(pattern, table)}", file=sys.stderr)
     else:
         print(f"ganzoo: no {kind} are registered", file=sys.stderr)
+
+
+def _columns(entry: Entry) -> tuple[str, ...]:
+    if not isinstance(entry, Weights):
+        return (entry.summary,)
+    facts = entry.facts()
+    size = f"{facts['size'] / 1e6:.1f} MB" if facts["size"] else ""
+    pixels = f"{facts['image_size']} px" if facts["image_size"] else ""
+    where = f"hf-hub:{entry.repo_id}@{str(entry.revision)[:12]}" if entry.repo_id else "in the package"
+    return entry.summary, size, pixels, entry.license, facts["score"], where
 
 
 def _origin(entry: Entry) -> str:
@@ -139,7 +165,8 @@ def _facts(entry: Entry) -> dict[str, Any]:
     elif isinstance(entry, DataSource):
         facts |= {"license": entry.license}
     elif isinstance(entry, Weights):
-        facts |= {"license": entry.license, "source": entry.repo_id or entry.path, "revision": entry.revision}
+        facts |= {"license": entry.license, "repo_id": entry.repo_id, "path": entry.path, "revision": entry.revision}
+        facts |= entry.facts()
     return facts
 
 
@@ -227,6 +254,10 @@ def train(
             help="NAME[=WEIGHT[@EVERY]], such as r1=1@4; replaces the recipe's; 'none' removes them. Repeatable."
         ),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="SOURCE", help="Fine-tune these weights, and their discriminator if published."),
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="A recipe of the architecture; see `ganzoo info`.  [default: default]")
     ] = None,
@@ -252,7 +283,7 @@ def train(
     flags = {
         "data": data, "data_dir": data_dir, "steps": steps, "batch_size": batch_size, "image_size": image_size,
         "channels": channels, "flip": flip, "loss": loss, "lr": lr, "seed": seed, "device": device,
-        "precision": precision, "out": None if out is None else str(out),
+        "precision": precision, "start": start, "out": None if out is None else str(out),
     }  # fmt: skip
     settings: dict[str, Any] = {}
     merge(settings, read_file(config) if config else {}, str(config))
@@ -328,7 +359,9 @@ def _dry_run(config: TrainConfig) -> None:
 
 @app.command()
 def sample(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A run folder, such as runs/dcgan-digits-001.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A folder, hf-hub:ORG/NAME[@REVISION], or a pretrained name.")
+    ],
     n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the latents.")] = 0,
     walk: Annotated[bool, typer.Option("--walk", help="Walk through latent space: an endless GIF.")] = False,
@@ -346,7 +379,9 @@ def sample(
 ) -> None:
     """Draw images from a trained generator. Prints what it wrote."""
     suffix = ".gif" if walk else ".png"
-    target = out or f"{Path(source).resolve().name}-seed{seed}{'-walk' if walk else ''}{suffix}"
+    target = (
+        out or f"{source.partition('@')[0].rstrip('/').rpartition('/')[2]}-seed{seed}{'-walk' if walk else ''}{suffix}"
+    )
     kind = "folder" if target.endswith(("/", os.sep)) or not Path(target).suffix else Path(target).suffix.lower()
     if walk != (kind == ".gif"):
         raise SampleError("a walk is written to a .gif: give --walk with -o walk.gif, or neither")
@@ -360,10 +395,11 @@ def sample(
     if kind not in ("folder", ".npy") and n > GRID_LIMIT:
         raise SampleError(f"{n} images are too many for one picture (at most {GRID_LIMIT}): write a .npy or a folder/")
 
+    from ganzoo.hub import from_pretrained
     from ganzoo.parts import choose_device
 
     place = choose_device(device)
-    g = _generator(source).to(place)
+    g = from_pretrained(source).to(place)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(g, path, kind, n, seed, frames)
@@ -416,23 +452,4 @@ def _as_source(folder: Path) -> str:
     return text if os.sep in text or text.startswith(".") else f".{os.sep}{text}"
 
 
-def _generator(source: str) -> "nn.Module":
-    """The generator a SOURCE names.
-
-    Raises:
-        UnknownNameError: no such name or folder.
-        CheckpointError: a folder that is no run.
-    """
-    from ganzoo.sampling import load_run
-
-    if "/" not in source and os.sep not in source and not source.startswith("."):
-        if Path(source).is_dir():
-            raise UnknownNameError(
-                f"{source!r} is a word, which names pretrained weights: for the folder write ./{source}"
-            )
-        known = plugins.registry().weights
-        raise UnknownNameError(f"no pretrained weights are called {source!r}: {did_you_mean(source, known)}")
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        raise SampleError(f"there is no folder {source}")
-    return load_run(folder)
+from ganzoo import cli_share  # noqa: E402, F401  (its commands join the app)

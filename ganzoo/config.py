@@ -97,6 +97,7 @@ class TrainConfig:
     loss_options: dict[str, Any] = field(default_factory=dict)
     penalties: list[str] = field(default_factory=list)  # each NAME[=WEIGHT[@EVERY]]
     objective_options: dict[str, Any] = field(default_factory=dict)
+    start: str | None = None  # a SOURCE of weights to fine-tune; None: random ones
     # optimisation
     steps: int = _at_least(1, 2000)  # generator updates
     batch_size: int = _at_least(1, 64)

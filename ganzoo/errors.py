@@ -7,7 +7,9 @@
     ├── DataError          training data is missing, unreadable or too small
     ├── TrainingError      training cannot go on (a non-finite loss)
     ├── CheckpointError    a run folder or checkpoint cannot be written or read
-    └── SampleError        images cannot be drawn or written
+    ├── SampleError        images cannot be drawn or written
+    ├── WeightsError       published or foreign weights are missing, damaged, hostile or do not fit
+    └── HubError           the Hub cannot be reached, refuses, or lacks what is asked for
 
 The message of each names the thing, the cause and the next step, on one line.
 """
@@ -45,6 +47,14 @@ class CheckpointError(GanzooError):
 
 class SampleError(GanzooError):
     """Images cannot be drawn or written."""
+
+
+class WeightsError(GanzooError):
+    """Published or foreign weights are missing, damaged, hostile or do not fit."""
+
+
+class HubError(GanzooError):
+    """The Hub cannot be reached, refuses, or lacks what is asked for."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -42,4 +42,5 @@ def register_data(register: Register) -> None:
 
 @hookspec
 def register_weights(register: Register) -> None:
-    """`register("arch.tag", *, path=... | repo_id=..., revision=<40-hex commit>, license, summary="")`"""
+    """`register("arch.tag", *, path=... | repo_id=..., revision=<40-hex commit>, license, summary="", size=None,
+    image_size=None, score="")`; the last three are shown in listings."""

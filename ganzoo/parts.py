@@ -1,21 +1,27 @@
 """What a configuration is made into: data, device, precision, networks, objective and optimizers."""
 
 import copy
+import logging
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ganzoo import hub
+from ganzoo.checkpoint import load_newest
 from ganzoo.config import TrainConfig
 from ganzoo.data import Data, load
-from ganzoo.errors import ConfigError
+from ganzoo.errors import CheckpointError, ConfigError
 from ganzoo.loss import Loss, Objective
 from ganzoo.plugins import registry
 from ganzoo.registry import build
 from ganzoo.rng import Rng
 from ganzoo.sampling import draw_latent
+from ganzoo.weights import CONFIG, DISCRIMINATOR, MODEL, load_network, read_config
 from ganzoo.zoo import network
+
+logger = logging.getLogger("ganzoo")
 
 
 def load_data(config: TrainConfig) -> Data:
@@ -31,6 +37,48 @@ def load_data(config: TrainConfig) -> Data:
         channels=config.channels,
         options=config.data_options,
     )
+
+
+def start_from(config: TrainConfig) -> tuple[TrainConfig, list[dict[str, Tensor] | None]]:
+    """The configuration with the settings of the weights that it starts from, and both networks' weights.
+
+    The discriminator's are None where it was not published: it then starts from random ones.
+
+    Raises:
+        ConfigError: weights of another architecture, or settings that contradict theirs.
+        HubError, WeightsError, UnknownNameError: the weights cannot be had.
+    """
+    folder = hub.find(str(config.start), (CONFIG, MODEL, DISCRIMINATOR))
+    states: list[dict[str, Tensor] | None] = []
+    if hub.is_model(folder):
+        model = read_config(folder)
+        found: dict[str, Any] = vars(model)
+        states.append(load_network(folder, "generator").state_dict())
+        there = DISCRIMINATOR in model.files
+        states.append(load_network(folder, "discriminator").state_dict() if there else None)
+    else:
+        checkpoint = load_newest(folder)
+        if checkpoint is None:
+            raise CheckpointError(f"{folder} has no checkpoint yet to start from")
+        found = checkpoint.state["model"]
+        states += [checkpoint.part("ema"), checkpoint.part("discriminator")]
+    if states[1] is None:
+        logger.warning("%s was published without its discriminator, which starts from random weights", config.start)
+    if found["architecture"] != config.architecture:
+        raise ConfigError(f"{config.start} is a {found['architecture']}, not a {config.architecture}")
+    settings: dict[str, Any] = {}
+    base = TrainConfig(config.architecture, recipe=config.recipe)
+    for role in ("generator", "discriminator"):
+        for key, value in getattr(config, role).items():
+            asked = getattr(base, role).get(key) != value  # a recipe's own setting gives way to the weights'
+            if asked and role == "generator" and found[role].get(key) != value:
+                raise ConfigError(
+                    f"{config.start} has {role}.{key}={found[role].get(key)!r}, not {value!r}: leave it out"
+                )
+        settings[role] = found[role]
+    for key in ("image_size", "channels"):
+        settings[key] = getattr(config, key) or found["generator"].get(key)
+    return config.replace(**settings), states
 
 
 def make_networks(config: TrainConfig, data: Data) -> tuple[nn.Module, nn.Module, Loss, Any]:

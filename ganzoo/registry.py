@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import inspect
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
@@ -78,6 +79,21 @@ class Weights(Entry):
     path: str | Path | None = None
     repo_id: str | None = None
     revision: str | None = None
+    size: int | None = None
+    image_size: int | None = None
+    score: str = ""
+
+    def facts(self) -> dict[str, Any]:
+        """Bytes, pixels a side and score, as registered or else as the model folder in the package has them."""
+        found: dict[str, Any] = {"size": self.size, "image_size": self.image_size, "score": self.score}
+        if self.path is not None:
+            try:
+                model = json.loads((Path(self.path) / "config.json").read_text(encoding="utf-8"))
+                found["size"] = found["size"] or model["files"]["model.safetensors"]["size"]
+                found["image_size"] = found["image_size"] or model["generator"].get("image_size")
+            except (OSError, ValueError, KeyError, TypeError):
+                pass  # loading it says what is wrong
+        return found
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.repo_id is None):

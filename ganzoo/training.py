@@ -4,6 +4,8 @@ import contextlib
 import copy
 import logging
 import math
+import platform
+import shutil
 import signal
 import threading
 import time
@@ -30,9 +32,11 @@ from ganzoo.parts import (
     make_networks,
     make_optimizer,
     optimizer_tensors,
+    start_from,
 )
 from ganzoo.rng import Rng, preserve_torch, seed_torch, stream_seed
 from ganzoo.sampling import draw_latent, estimate_statistics, grid, sample, to_uint8
+from ganzoo.weights import save_pretrained
 
 logger = logging.getLogger("ganzoo")
 
@@ -110,11 +114,14 @@ def _train(
         else:
             logger.info("nothing to resume in %s: starting there", folder)
     config = config.replace(precision=choose_precision(config, device))
+    pretrained = None
+    if config.start is not None and resumed is None:
+        config, pretrained = start_from(config)
     data = load_data(config)
     layout = torch.channels_last if data.is_image else torch.contiguous_format
     batches = Batches(data, config.batch_size, config.seed, device, flip=config.flip, memory_format=layout)
     fingerprint = f"{tuple(data.items.shape)} {zlib.crc32(data.items.contiguous().numpy().data):08x}"
-    if stored.get("data", fingerprint) != fingerprint:
+    if stored.get("fingerprint", fingerprint) != fingerprint:
         raise ConfigError(
             f"the data {config.data!r} has changed since the run in {config.out} began: train anew into another --out"
         )
@@ -122,6 +129,10 @@ def _train(
     # Networks, objective, optimizers, and the averaged generator.
     seed_torch(stream_seed(config.seed, 0, "init"), device)
     g, d, adversarial, objective = make_networks(config, data)
+    if pretrained is not None:
+        for module, state in zip((g, d), pretrained, strict=True):
+            if state is not None:
+                module.load_state_dict(state)
     for module in (g, d):
         module.to(device).to(memory_format=layout)
     extra = list(objective.to(device).parameters()) if isinstance(objective, nn.Module) else []
@@ -141,7 +152,10 @@ def _train(
     step, began_at = 0, time.perf_counter()
     totals: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
-    facts = {"data": fingerprint}
+    hardware = f"{torch.get_num_threads()} threads of a {platform.machine()} CPU"
+    if device.type == "cuda":
+        hardware = f"one {torch.cuda.get_device_name(device)}"
+    facts = {"fingerprint": fingerprint, "hardware": hardware}
     if stored:
         ckpt.rewrite_config(folder, config, facts)
     else:
@@ -273,7 +287,11 @@ def _train(
                 on_step(step)
 
     refresh()
-    return Run(folder, config, step, ema, g, d, entry, interrupted=step < config.steps)
+    run = Run(folder, config, step, ema, g, d, entry, interrupted=step < config.steps)
+    if not run.interrupted:
+        shutil.rmtree(folder / "model", ignore_errors=True)  # of the run before it was made longer
+        save_pretrained(run, folder / "model")
+    return run
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

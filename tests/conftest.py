@@ -1,6 +1,12 @@
 import logging
+import os
 import sys
 from pathlib import Path
+
+# Read by the Hub's client when it is imported.
+os.environ["HF_HUB_DISABLE_XET"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 import pytest
 import torch

@@ -1,0 +1,94 @@
+"""The commands that publish, fetch, verify, import and export weights."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ganzoo.cli import Json, Quiet, _print_json, app
+
+Source = Annotated[
+    str,
+    typer.Argument(metavar="SOURCE", help="A run or model folder, hf-hub:ORG/NAME[@REVISION], or a pretrained name."),
+]
+License = Annotated[str, typer.Option(help="Licence of the weights as the Hub spells it, such as apache-2.0.")]
+
+
+@app.command()
+def save(
+    source: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to write.")],
+    tag: Annotated[str, typer.Option(help="Second half of ARCH.TAG.  [default: named after the data]")] = "",
+    license: License = "",
+    discriminator: Annotated[bool, typer.Option("--discriminator", help="Save it too, for fine-tuning.")] = False,
+) -> None:
+    """Write a run's generator as a model folder."""
+    from ganzoo.weights import save_pretrained
+
+    print(save_pretrained(source, out, tag=tag, license=license, discriminator=discriminator))
+
+
+@app.command()
+def push(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A run or model folder.")],
+    repo_id: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The repository; made if it does not exist.")],
+    private: Annotated[bool, typer.Option("--private", help="Keep it private.")] = False,
+    license: License = "",
+    tag: Annotated[str, typer.Option(help="Tag the commit, such as v1.")] = "",
+    message: Annotated[str, typer.Option("--message", "-m", help="Commit message.")] = "",
+    discriminator: Annotated[bool, typer.Option("--discriminator", help="Publish it too, for fine-tuning.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Publish a generator on the Hugging Face Hub (log in with `hf auth login`, or set HF_TOKEN)."""
+    from ganzoo import hub
+
+    pushed = hub.push(
+        hub.find(source if "/" in source or source.startswith(".") else f"./{source}"), repo_id, private=private,
+        license=license, tag=tag, message=message, discriminator=discriminator,
+    )  # fmt: skip
+    if as_json:
+        _print_json({"url": pushed.url, "commit": pushed.commit})
+        return
+    print(pushed.url)
+    print(f"pinned: {hub.PREFIX}{repo_id}@{pushed.commit}", file=sys.stderr)
+
+
+@app.command()
+def publish(
+    organisation: Annotated[str, typer.Argument(metavar="ORG", help="A user or organisation on the Hub.")],
+    cards: Annotated[Path | None, typer.Option(help="Folder of model folders.  [default: model_cards/]")] = None,
+) -> None:
+    """Push every model folder of model_cards/; prints the register_weights lines that pin them."""
+    from ganzoo import hub
+
+    for _, pushed, line in hub.publish(organisation, cards):
+        print(f"ganzoo: {pushed.url}", file=sys.stderr)
+        print(line)
+
+
+@app.command()
+def pull(source: Source, quiet: Quiet = False) -> None:
+    """Fetch a model into the cache, every file checked. Prints the folder."""
+    from ganzoo import hub, weights
+
+    folder = hub.find(source, weights.FILES)
+    if not quiet and source.startswith(hub.PREFIX):
+        repo_id = source.removeprefix(hub.PREFIX).partition("@")[0]
+        print(f"ganzoo: pinned: {hub.PREFIX}{repo_id}@{folder.name}", file=sys.stderr)
+    print(folder)
+
+
+@app.command()
+def verify(source: Source, as_json: Json = False) -> None:
+    """Compare every file with its hash, every tensor with the network, and the images with the golden ones."""
+    from ganzoo import hub, weights
+
+    folder = hub.find(source, weights.FILES)
+    if not hub.is_model(folder):
+        folder = folder / "model"
+    report = weights.verify(folder)
+    if as_json:
+        _print_json({"folder": str(folder), **report})
+    else:
+        print(f"{folder}: {report['files']} files match, images within {report['difference']:.1g} of the golden ones")

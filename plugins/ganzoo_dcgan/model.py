@@ -1,6 +1,8 @@
 """The networks of Radford et al. 2015. At 64x64 with the defaults they are the published ones layer for layer."""
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -8,6 +10,7 @@ from ganzoo import ConfigError
 
 WIDEST = 16
 """The channel count doubles at each halving of the resolution, up to this many times `width`."""
+NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
 def stages(image_size: int) -> tuple[int, int]:
@@ -79,6 +82,43 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return self.layers(z[:, :, None, None])
+
+    @staticmethod
+    def from_foreign(
+        tensors: dict[str, Tensor], options: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The generator of PyTorch's DCGAN example and of all that have its layers in an nn.Sequential.
+
+        Raises:
+            ConfigError: other layers, or other widths; names the first that differs.
+        """
+        names = list(dict.fromkeys(key.rpartition(".")[0] for key in tensors))
+        shapes = [tuple(tensors[f"{name}.weight"].shape) if f"{name}.weight" in tensors else () for name in names]
+        for i, (name, shape) in enumerate(zip(names, shapes, strict=True)):
+            if not name.replace(".", "").isdecimal() or len(shape) != (1 if i % 2 else 4):
+                wanted = "BatchNorm" if i % 2 else "transposed convolution"
+                raise ConfigError(f"layer {name!r} with weights {shape} should be a {wanted} in an nn.Sequential")
+        convolutions = shapes[::2]
+        if len(names) % 2 == 0 or len(names) < 3:
+            raise ConfigError(f"{len(names)} layers do not alternate convolution, BatchNorm, ..., convolution")
+        base, k, (width, channels, *_) = convolutions[0][-1], len(convolutions) - 1, convolutions[-1]
+        if base not in (4, 7):
+            raise ConfigError(f"layer {names[0]!r} with weights {convolutions[0]} should have a kernel of 4x4 or 7x7")
+        settings = {"z_dim": convolutions[0][0], "image_size": base << k, "channels": channels, "width": width}
+        widths = [settings["z_dim"], *(width * min(2**i, WIDEST) for i in reversed(range(k))), channels]
+        for i, (sizes, shape) in enumerate(zip(pairwise(widths), convolutions, strict=True)):
+            wanted = (*sizes, 4, 4) if i else (*sizes, base, base)
+            if shape != wanted:
+                raise ConfigError(
+                    f"layer {names[2 * i]!r} with weights {shape} should have {wanted}: the widths double from the "
+                    f"last layer's {width} up to {WIDEST} times that"
+                )
+        renamed = {}
+        for i, name in enumerate(names):
+            for part in NORM if i % 2 else ("weight",):
+                if f"{name}.{part}" in tensors:
+                    renamed[f"layers.{i // 2 * 3 + i % 2}.{part}"] = tensors.pop(f"{name}.{part}")
+        return settings, renamed
 
 
 class Discriminator(nn.Module):

@@ -1,7 +1,9 @@
 """Multilayer perceptrons as generator and discriminator (Goodfellow et al. 2014), in the form of today's textbooks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from math import isqrt
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -65,6 +67,57 @@ class Generator(nn.Module):
         x = self.layers(z)
         x = x.tanh() if self.output == "tanh" else 2 * x.sigmoid() - 1
         return x.unflatten(1, self.shape)
+
+    @staticmethod
+    def from_foreign(
+        tensors: dict[str, Tensor], options: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The linear layers of any nn.Sequential; the activations between them are options.
+
+        Raises:
+            ConfigError: other layers than that, or an output that is no square image.
+        """
+        names = list(dict.fromkeys(key.rpartition(".")[0] for key in tensors))
+        sizes: list[int] = []
+        for name in names:
+            if f"{name}.running_mean" in tensors:
+                raise ConfigError(f"layer {name!r} is a BatchNorm, which vanilla has none of: write a plugin for it")
+            shape = tuple(tensors[f"{name}.weight"].shape) if f"{name}.weight" in tensors else ()
+            if not name.replace(".", "").isdecimal() or len(shape) != 2:
+                raise ConfigError(f"layer {name!r} with weights {shape} should be an nn.Linear in an nn.Sequential")
+            if sizes and sizes[-1] != shape[1]:
+                raise ConfigError(f"layer {name!r} takes {shape[1]} numbers where the one before gives {sizes[-1]}")
+            sizes += [shape[0]] if sizes else [shape[1], shape[0]]
+        if not sizes:
+            raise ConfigError("there are no layers")
+        settings = {"z_dim": sizes[0], "hidden": sizes[1:-1], **_image(sizes[-1], options)}
+        renamed = {}
+        for i, name in enumerate(names):
+            for part in ("weight", "bias"):
+                if f"{name}.{part}" in tensors:
+                    renamed[f"layers.{2 * i}.{part}"] = tensors.pop(f"{name}.{part}")
+        return settings, renamed
+
+
+def _image(numbers: int, options: Mapping[str, Any]) -> dict[str, int]:
+    """The square image of so many numbers, with 1 or 3 channels unless the options tell.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    channels, size = options.get("channels"), options.get("image_size")
+    if size is not None:
+        shapes = [(channels or numbers // max(size**2, 1), size)]
+    else:
+        shapes = [(c, isqrt(numbers // c)) for c in ((channels,) if channels else (1, 3))]
+    for c, side in shapes:
+        if c * side**2 == numbers and side > 0:
+            return {"channels": c, "image_size": side}
+    asked = ", ".join(f"{key}={options[key]}" for key in ("channels", "image_size") if key in options)
+    raise ConfigError(
+        f"{numbers} outputs are no square image {f'with {asked}' if asked else 'of 1 or 3 channels'}: "
+        "say which channels and image_size it has"
+    )
 
 
 class Discriminator(nn.Module):

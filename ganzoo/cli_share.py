@@ -1,8 +1,9 @@
 """The commands that publish, fetch, verify, import and export weights."""
 
+import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -92,3 +93,54 @@ def verify(source: Source, as_json: Json = False) -> None:
         _print_json({"folder": str(folder), **report})
     else:
         print(f"{folder}: {report['files']} files match, images within {report['difference']:.1g} of the golden ones")
+
+
+@app.command("import")
+def import_(
+    architecture: Annotated[str, typer.Argument(metavar="ARCH", help="One of `ganzoo list`.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pt, .pth, .bin, .ckpt or .safetensors file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to write.")],
+    key: Annotated[str | None, typer.Option(help="Where in a training checkpoint the generator lies.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="What tensors cannot tell, such as activation=relu. Repeatable."
+        ),
+    ] = None,
+    tag: Annotated[str, typer.Option(help="Second half of ARCH.TAG.  [default: named after the file]")] = "",
+    license: License = "",
+) -> None:
+    """Turn a foreign generator checkpoint into a model folder; look at its samples.png to see that it fits."""
+    from ganzoo.checkpoint import data_slug
+    from ganzoo.config import parse_assignment
+    from ganzoo.convert import convert, read_tensors
+    from ganzoo.weights import write_model
+    from ganzoo.zoo import network
+
+    options = dict(parse_assignment(text) for text in set_ or [])
+    g = convert(architecture, read_tensors(file, key), **options)
+    settings: dict[str, Any] = g.config  # type: ignore[assignment]  # set by the zoo
+    d = network(architecture, "discriminator", settings, {})
+    folder = write_model(
+        out, architecture, tag or data_slug(file.name), g, discriminator_config=d.config, license=license
+    )
+    print(
+        f"ganzoo: read as {json.dumps(settings)}; if {folder / 'samples.png'} looks wrong, --set mends it",
+        file=sys.stderr,
+    )
+    print(folder)
+
+
+@app.command()
+def export(
+    source: Source,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .onnx file to write.")],
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite it.")] = False,
+) -> None:
+    """Write a generator as ONNX, compared with torch before it is kept (extra: ganzoo[onnx])."""
+    from ganzoo.export import export_onnx
+    from ganzoo.hub import from_pretrained
+
+    difference = export_onnx(from_pretrained(source), out, force=force)
+    print(f"ganzoo: images within {difference:.1g} of torch's", file=sys.stderr)
+    print(out)

@@ -9,7 +9,8 @@
     ├── CheckpointError    a run folder or checkpoint cannot be written or read
     ├── SampleError        images cannot be drawn or written
     ├── WeightsError       published or foreign weights are missing, damaged, hostile or do not fit
-    └── HubError           the Hub cannot be reached, refuses, or lacks what is asked for
+    ├── HubError           the Hub cannot be reached, refuses, or lacks what is asked for
+    └── ExportError        a model cannot be exported
 
 The message of each names the thing, the cause and the next step, on one line.
 """
@@ -55,6 +56,10 @@ class WeightsError(GanzooError):
 
 class HubError(GanzooError):
     """The Hub cannot be reached, refuses, or lacks what is asked for."""
+
+
+class ExportError(GanzooError):
+    """A model cannot be exported."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -1,0 +1,31 @@
+"""Pictures from an exported generator, with numpy, onnxruntime and pillow alone: no torch, no ganzoo.
+
+ganzoo export runs/dcgan-digits-001 -o g.onnx
+python examples/onnx_sample.py g.onnx -n 64 --seed 0 -o grid.png
+"""
+
+import argparse
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+parser = argparse.ArgumentParser(description="Draw a grid of images from an ONNX generator.")
+parser.add_argument("model", help="what `ganzoo export` wrote")
+parser.add_argument("-n", type=int, default=64, help="how many images")
+parser.add_argument("--seed", type=int, default=0, help="of the latents")
+parser.add_argument("-o", "--out", default="grid.png", help="the picture")
+arguments = parser.parse_args()
+
+session = onnxruntime.InferenceSession(arguments.model, providers=["CPUExecutionProvider"])
+z_dim = session.get_inputs()[0].shape[1]
+z = np.random.default_rng(arguments.seed).standard_normal((arguments.n, z_dim), dtype=np.float32)
+(images,) = session.run(["images"], {"z": z})  # (n, channels, height, width) in [-1, 1]
+
+n, channels, height, width = images.shape
+columns = int(np.ceil(np.sqrt(n)))
+pixels = np.zeros((-(-n // columns) * columns, height, width, channels), np.uint8)
+pixels[:n] = np.clip(np.round(images * 127.5 + 127.5), 0, 255).transpose(0, 2, 3, 1)
+sheet = pixels.reshape(-1, columns, height, width, channels).swapaxes(1, 2).reshape(-1, columns * width, channels)
+Image.fromarray(sheet.squeeze(-1) if channels == 1 else sheet).save(arguments.out)
+print(arguments.out)

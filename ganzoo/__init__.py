@@ -22,6 +22,7 @@ from ganzoo.plugins import register, unregister
 from ganzoo.zoo import create, list_architectures, list_data, list_losses, list_penalties, list_pretrained
 
 if TYPE_CHECKING:
+    from ganzoo.card import cards_folder
     from ganzoo.data import Data
     from ganzoo.hub import from_pretrained, push
     from ganzoo.loss import Batch, Loss, Objective, Penalty
@@ -50,6 +51,7 @@ __all__ = [
     "TrainingError",
     "UnknownNameError",
     "WeightsError",
+    "cards_folder",
     "create",
     "from_pretrained",
     "hookimpl",
@@ -69,6 +71,7 @@ __all__ = [
 _LAZY = {
     "Batch": "loss",
     "Data": "data",
+    "cards_folder": "card",
     "from_pretrained": "hub",
     "Loss": "loss",
     "Objective": "loss",

@@ -103,9 +103,7 @@ def import_(
     key: Annotated[str | None, typer.Option(help="Where in a training checkpoint the generator lies.")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="What tensors cannot tell, such as activation=relu. Repeatable."
-        ),
+        typer.Option("--set", metavar="KEY=VALUE", help="What tensors cannot tell, such as activation=relu."),
     ] = None,
     tag: Annotated[str, typer.Option(help="Second half of ARCH.TAG.  [default: named after the file]")] = "",
     license: License = "",
@@ -121,13 +119,10 @@ def import_(
     g = convert(architecture, read_tensors(file, key), **options)
     settings: dict[str, Any] = g.config  # type: ignore[assignment]  # set by the zoo
     d = network(architecture, "discriminator", settings, {})
-    folder = write_model(
-        out, architecture, tag or data_slug(file.name), g, discriminator_config=d.config, license=license
-    )
-    print(
-        f"ganzoo: read as {json.dumps(settings)}; if {folder / 'samples.png'} looks wrong, --set mends it",
-        file=sys.stderr,
-    )
+    tag = tag or data_slug(file.name)
+    folder = write_model(out, architecture, tag, g, discriminator_config=d.config, license=license)
+    print(f"ganzoo: read as {json.dumps(settings)}", file=sys.stderr)
+    print(f"ganzoo: if {folder / 'samples.png'} looks wrong, --set mends what tensors cannot tell", file=sys.stderr)
     print(folder)
 
 

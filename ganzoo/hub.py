@@ -20,7 +20,7 @@ from torch import nn
 
 from ganzoo import weights
 from ganzoo.card import card_license, cards_folder, relicense, rename_source
-from ganzoo.errors import HubError, UnknownNameError, WeightsError
+from ganzoo.errors import HubError, UnknownNameError, WeightsError, did_you_mean
 from ganzoo.plugins import registry
 from ganzoo.sampling import load_run
 from ganzoo.weights import CARD, CONFIG, CONFIG_LIMIT, DISCRIMINATOR, FILES, MODEL, load_network, read_config
@@ -69,10 +69,15 @@ def find(source: str, names: Iterable[str] = (CONFIG, MODEL), *, local_files_onl
         folder = Path(source).expanduser()
         if not folder.is_dir():
             raise WeightsError(f"there is no folder {source}; a Hub repository is written {PREFIX}ORG/NAME")
+        if not (folder / CONFIG).exists() and not (folder / "training.json").exists():
+            raise WeightsError(f"{source} is neither a run folder nor a model folder: it has no {CONFIG}")
         return folder
     if Path(source).is_dir():
         raise UnknownNameError(f"{source!r} is a word, which names pretrained weights: for the folder write ./{source}")
-    entry = registry().find(registry().weights, source, "pretrained weights")
+    known = registry().weights
+    if source not in known:
+        raise UnknownNameError(f"no pretrained weights are called {source!r}: {did_you_mean(source, known)}")
+    entry = known[source]
     if entry.repo_id is not None:
         return fetch(entry.repo_id, entry.revision, names, local_files_only=local_files_only)
     return Path(entry.path or "")

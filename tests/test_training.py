@@ -227,7 +227,9 @@ def test_run_folder(tiny_config):
     assert {"d_loss", "g_loss", "accuracy", "images_per_second", "seconds"} <= lines[0].keys()
     assert sorted(p.name for p in (run.folder / "checkpoints").iterdir()) == ["step-0000020", "step-0000030"]
     assert not [
-        path for path in run.folder.rglob("*") if path.suffix not in ("", ".json", ".jsonl", ".safetensors", ".png")
+        path
+        for path in run.folder.rglob("*")
+        if path.suffix not in ("", ".json", ".jsonl", ".safetensors", ".png", ".md")
     ]
 
 

@@ -188,7 +188,7 @@ def test_missing_and_changed_files(model, tmp_path):
     (model / MODEL).unlink()
     with pytest.raises(WeightsError, match="is missing"):
         ganzoo.from_pretrained(str(model))
-    with pytest.raises(WeightsError, match="not a model folder"):
+    with pytest.raises(WeightsError, match="nor a model folder"):
         ganzoo.from_pretrained(str(tmp_path))
     with pytest.raises(WeightsError, match="no folder"):
         ganzoo.from_pretrained("./gone")

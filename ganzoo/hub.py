@@ -142,7 +142,7 @@ def fetch(
                            f"run `ganzoo pull {PREFIX}{repo_id}` with a connection first")  # fmt: skip
     api = _api()
     try:
-        with _told(repo_id, "fetch"):
+        with _bounded(), _told(repo_id, "fetch"):
             info = _patiently(lambda: api.model_info(repo_id, revision=revision, files_metadata=True, timeout=TIMEOUT))
     except HubUnreachable as error:
         if cached := _cached(repo_id, revision, wanted):
@@ -210,7 +210,7 @@ def _cached(repo_id: str, revision: str | None, names: Iterable[str]) -> Path | 
 
 
 def _download(api: "HfApi", repo_id: str, commit: str, name: str, force: bool = False) -> Path:
-    with _told(repo_id, "fetch"):
+    with _bounded(), _told(repo_id, "fetch"):
         got = _patiently(
             lambda: api.hf_hub_download(repo_id, name, revision=commit, force_download=force, etag_timeout=TIMEOUT)
         )
@@ -386,15 +386,21 @@ def _api() -> "HfApi":
 
 @contextlib.contextmanager
 def _bounded() -> Iterator[None]:
-    """A timeout for the client's requests that have none of their own."""
+    """A timeout for the client's requests that have none: it asks for "none" by name, so a default would not do."""
     from huggingface_hub import get_session
 
+    def limit(request: Any) -> None:
+        asked = request.extensions.get("timeout") or {}
+        phases = ("connect", "read", "write", "pool")
+        request.extensions["timeout"] = {p: TIMEOUT if asked.get(p) is None else asked[p] for p in phases}
+
     session = get_session()
-    before, session.timeout = session.timeout, TIMEOUT
+    before = session.event_hooks
+    session.event_hooks = {**before, "request": [*before["request"], limit]}
     try:
         yield
     finally:
-        session.timeout = before
+        session.event_hooks = before
 
 
 def _patiently(call: Callable[[], T]) -> T:

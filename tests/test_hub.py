@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 
 import hub_server
 import pytest
@@ -298,16 +297,29 @@ def test_a_push_that_fails_midway_shows_nobody_half_a_repository(server, run, pa
     ganzoo.from_pretrained(f"hf-hub:{REPO}")
 
 
-def test_two_processes_at_once(server, pushed):
+def test_two_processes_at_once(server, pushed, tmp_path):
+    """Both start on an empty cache at the same moment; both end with the whole model."""
+    env = {**os.environ, "HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+    server.stall(seconds=1, path=f"/resolve/.*{MODEL}", method="GET", times=2)  # so that they surely overlap
+    command = [sys.executable, "-m", "ganzoo", "verify", f"hf-hub:{REPO}"]
+    pulls = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    for pull in pulls:
+        out, err = pull.communicate()
+        assert pull.returncode == 0, err
+        assert b"files match" in out
+
+
+def test_a_hub_that_says_nothing(server, pushed, run, monkeypatch):
+    """The client itself would wait for ever."""
+    monkeypatch.setattr(hub, "TIMEOUT", 0.3)
     empty_cache()
-    results = []
-    threads = [threading.Thread(target=lambda: results.append(hub.fetch(REPO))) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(results) == 2
-    weights.verify(results[0])
+    server.stall(seconds=3, path="/api/", times=None)
+    with pytest.raises(HubError, match="does not answer"):
+        ganzoo.from_pretrained(f"hf-hub:{REPO}")
+    with pytest.raises(HubError, match="does not answer"):
+        hub.push(run, f"{ORG}/new")
+    with pytest.raises(HubError, match="does not answer"):
+        hub.search()
 
 
 FULL = """

@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.ganzoo-installed
+TESTABLE := $(VENV)/.ganzoo-testable
 
 .PHONY: demo test format
 
@@ -10,18 +11,22 @@ demo: $(INSTALLED)
 	$(BIN)/ganzoo train dcgan
 	@echo "To use ganzoo in this shell: . $(BIN)/activate"
 
-test: $(INSTALLED)
+test: $(TESTABLE)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2
 
-format: $(INSTALLED)
+format: $(TESTABLE)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ganzoo needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --editable .
+	@touch $@
+
+$(TESTABLE): $(INSTALLED)
 	$(BIN)/python -m pip install --editable '.[test]'
 	@touch $@

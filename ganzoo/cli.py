@@ -46,11 +46,16 @@ def main() -> None:
     except GanzooError as error:
         if os.environ.get("GANZOO_DEBUG") == "1":
             raise
-        print(f"ganzoo: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"ganzoo: error: {_one_line(str(error))}", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:  # `ganzoo list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+
+
+def _one_line(text: str) -> str:
+    """Text that may quote a stranger's file, fit for a terminal: no line breaks, no control characters."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
 class _Talk(logging.Handler):
@@ -58,7 +63,7 @@ class _Talk(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        print(f"ganzoo: {level}{record.getMessage()}", file=sys.stderr)
+        print(f"ganzoo: {level}{_one_line(record.getMessage())}", file=sys.stderr)
 
 
 def _print_json(value: Any) -> None:
@@ -111,9 +116,10 @@ def list_(
             _print_json(models)
         elif quiet:
             for model in models:
-                print(model["id"])
+                print(_one_line(model["id"]))
         elif models:
-            _print_table((m["id"], str(m["commit"])[:12], m["license"], f"{m['downloads']} downloads") for m in models)
+            rows = ((m["id"], str(m["commit"])[:12], m["license"], f"{m['downloads']} downloads") for m in models)
+            _print_table(tuple(map(_one_line, row)) for row in rows)
         else:
             print("ganzoo: no ganzoo models found on the Hub", file=sys.stderr)
         return

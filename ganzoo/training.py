@@ -288,7 +288,8 @@ def _train(
 
     refresh()
     run = Run(folder, config, step, ema, g, d, entry, interrupted=step < config.steps)
-    if not run.interrupted:
+    trained = resumed is None or step > resumed.step
+    if not run.interrupted and (trained or not (folder / "model").exists()):
         shutil.rmtree(folder / "model", ignore_errors=True)  # of the run before it was made longer
         save_pretrained(run, folder / "model")
     return run

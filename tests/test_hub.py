@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ import torch
 from hub_server import ORG, READ_TOKEN, STRANGER_TOKEN, WRITE_TOKEN, HubServer
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
+from safetensors.torch import load_file, save_file
 
 import ganzoo
 from ganzoo import HubError, WeightsError, hub, weights
@@ -435,6 +437,53 @@ def test_pickles_are_neither_fetched_nor_opened(server, run, tmp_path):
     with pytest.raises(WeightsError, match=r"no config\.json; it holds 'generator\.pth', see `ganzoo import`"):
         ganzoo.from_pretrained("hf-hub:stranger/only")
     assert not server.seen(r"\.(bin|pth)")
+
+
+def evil_config(change):
+    def edit(folder):
+        content = json.loads((folder / CONFIG).read_text())
+        change(content)
+        (folder / CONFIG).write_text(weights._config_text(content))
+
+    return edit
+
+
+def evil_weights(content):
+    def edit(folder):
+        (folder / MODEL).write_bytes(content)
+        weights.write_config(folder, json.loads((folder / CONFIG).read_text()))
+
+    return edit
+
+
+def not_finite(folder):
+    tensors = {key: value.clone() for key, value in load_file(folder / MODEL).items()}
+    tensors["layers.0.bias"][0] = float("nan")
+    save_file(tensors, folder / MODEL)
+    weights.write_config(folder, json.loads((folder / CONFIG).read_text()))
+
+
+HOSTILE = {
+    "an import path": evil_config(lambda c: c.update(architecture="os.path:join")),
+    "a class to import": evil_config(lambda c: c.update(auto_map={"AutoModel": "evil.Model"})),
+    "a wrong type": evil_config(lambda c: c["generator"].update(hidden="many")),
+    "a huge width": evil_config(lambda c: c["generator"].update(hidden=[10**9])),
+    "a header of 100 GB": evil_weights(struct.pack("<Q", 10**11) + b"{}"),
+    "a pickle under the weights' name": evil_weights(b"\x80\x04cos\nsystem\n(S'touch executed'\ntR."),
+    "weights that are not finite": not_finite,
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_content_is_refused_in_one_line(server, run, tmp_path, workplace, ganzoo_cli, case):
+    folder = ganzoo.save_pretrained(run, tmp_path / "hostile")
+    HOSTILE[case](folder)
+    server.put("stranger/evil", {path.name: path.read_bytes() for path in folder.iterdir()})
+    for command in (("sample", "-o", "x.png"), ("verify",), ("train", "vanilla", "--steps", "1", "--from")):
+        code, out, err = ganzoo_cli(*command, "hf-hub:stranger/evil")
+        assert (code, out, err.count("\n")) == (1, "", 1), err
+    assert not (workplace / "executed").exists()
+    assert not (workplace / "x.png").exists()
 
 
 def test_a_listing_that_is_not_json(server, pushed):

@@ -364,8 +364,10 @@ def test_resume_where_nothing_is_yet_starts(tiny_config):
 def test_resume_of_a_finished_run_does_nothing(tiny_config):
     done = ganzoo.train(tiny_config())
     before = state(done.folder, 30)
+    (done.folder / "model" / "README.md").write_text("my own words")
     again = ganzoo.train(tiny_config(), resume=True)
     assert again.step == 30
+    assert (done.folder / "model" / "README.md").read_text() == "my own words"
     assert_same_bits(before, state(again.folder, 30))
     assert_same_bits(dict(done.generator.state_dict()), dict(again.generator.state_dict()))
 

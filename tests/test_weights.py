@@ -253,6 +253,14 @@ def test_fine_tuning_refuses_what_does_not_fit(model, ganzoo_cli, workplace, arg
     assert not (workplace / "runs").exists()
 
 
+def test_control_characters_of_a_stranger_never_reach_the_terminal(model, ganzoo_cli):
+    rewrite(model, lambda c: c["generator"].update({"\x1b[2Jz": [10**9]}))
+    code, _, err = ganzoo_cli("verify", model)
+    assert code == 1
+    assert "\x1b" not in err
+    assert err.count("\n") == 1
+
+
 def test_commands_on_a_folder(model, run, ganzoo_cli, tmp_path):
     code, out, _ = ganzoo_cli("verify", model)
     assert code == 0

@@ -57,7 +57,7 @@ def _writing(what: object) -> Iterator[None]:
 
 def _write_durably(path: Path, text: str) -> None:
     """Write beside, fsync, rename: `path` is the old text or the new, never half of it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(f".{path.name}.tmp")
     try:
         with open(beside, "w", encoding="utf-8") as file:
             file.write(text)

@@ -166,7 +166,8 @@ def fetch(
         limit = SIDE_FILE_LIMIT
         if name in (MODEL, DISCRIMINATOR) and config.architecture in registry().architectures:
             role = "generator" if name == MODEL else "discriminator"
-            limit = weights.memory_of(config, role) + weights.HEADER_LIMIT  # type: ignore[arg-type]
+            tensors = weights.outline(config, role).values()  # type: ignore[arg-type]
+            limit = weights.HEADER_LIMIT + sum(t.numel() * t.element_size() for t in tensors)
         if announced.get(name) != size or size > limit:
             told = f"{repo_id}: {name} is announced with {announced.get(name)} bytes"
             raise WeightsError(f"{told}, {CONFIG} says {size:,}, and at most {limit:,} would fit: it is not fetched")

@@ -290,8 +290,12 @@ def _train(
     run = Run(folder, config, step, ema, g, d, entry, interrupted=step < config.steps)
     trained = resumed is None or step > resumed.step
     if not run.interrupted and (trained or not (folder / "model").exists()):
-        shutil.rmtree(folder / "model", ignore_errors=True)  # of the run before it was made longer
-        save_pretrained(run, folder / "model")
+        # Beside, then swapped: a full disk costs the new one, not that of the run before it was made longer.
+        model, beside = folder / "model", folder / ".model.new"
+        shutil.rmtree(beside, ignore_errors=True)
+        save_pretrained(run, beside, name=model.as_posix() if model.is_absolute() else f"./{model.as_posix()}")
+        shutil.rmtree(model, ignore_errors=True)
+        beside.rename(model)
     return run
 
 

@@ -27,7 +27,7 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from ganzoo.card import render_card
 from ganzoo.checkpoint import data_slug, load_newest, read_training
@@ -234,11 +234,7 @@ def load_network(folder: Path, role: Literal["generator", "discriminator"]) -> n
     settings = getattr(config, role)
     path = folder / name
     header = _read_header(path)
-    try:
-        with torch.device("meta"):  # what the settings ask for, at no cost in memory
-            wanted = network(config.architecture, role, {}, settings).state_dict()
-    except GanzooError as error:
-        raise WeightsError(f"{folder / CONFIG}: {error}") from error
+    wanted = outline(config, role)
     compare(header, {key: (DTYPES.get(t.dtype, str(t.dtype)), tuple(t.shape)) for key, t in wanted.items()}, str(path))
     module: nn.Module = network(config.architecture, role, {}, settings)
     with _reading(path):
@@ -262,8 +258,8 @@ def compare(found: Mapping[str, Any], wanted: Mapping[str, Any], where: str) -> 
             raise WeightsError(f"{where}: {key} is {dtype} {shape}, the network has {wanted[key][0]} {wanted[key][1]}")
 
 
-def memory_of(config: ModelConfig, role: Literal["generator", "discriminator"]) -> int:
-    """Bytes that a network's tensors take, found without making them.
+def outline(config: ModelConfig, role: Literal["generator", "discriminator"]) -> dict[str, Tensor]:
+    """The tensors that a network's settings ask for, without their memory: names, shapes and dtypes alone.
 
     Raises:
         WeightsError: the settings are refused.
@@ -272,8 +268,8 @@ def memory_of(config: ModelConfig, role: Literal["generator", "discriminator"]) 
         with torch.device("meta"):
             module: nn.Module = network(config.architecture, role, {}, getattr(config, role))
     except GanzooError as error:
-        raise WeightsError(f"the {role}'s settings do not fit: {error}") from error
-    return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+        raise WeightsError(f"the {role}'s settings in {CONFIG} do not fit: {error}") from error
+    return module.state_dict()
 
 
 def save_pretrained(
@@ -357,7 +353,7 @@ def write_model(
     for key, tensor in g.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise WeightsError(f"{key} holds NaN or infinite values: such a generator is not saved")
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    beside = folder.with_name(f".{folder.name}.tmp")  # one name: what a kill leaves goes with the next try
     try:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)

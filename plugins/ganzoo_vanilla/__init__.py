@@ -2,7 +2,7 @@
 
 from ganzoo import hookimpl
 
-# A large rate that falls to zero, held by a lazy R1: readable digits in two minutes on two CPU cores.
+# A large rate that falls to zero, held by a lazy R1: readable digits in four minutes on one CPU core.
 DEFAULT = {
     "steps": 4000,
     "batch_size": 128,

@@ -31,6 +31,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_FIRST = os.environ.get("RANK", "0") == "0"
+"""Whether this is the one of torchrun's processes that talks."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print names or paths alone.")]
 
@@ -39,14 +42,15 @@ def main() -> None:
     """The console script. Exits 0, 1 after an error of ours (one line; GANZOO_DEBUG=1: the traceback), 2 for usage."""
     logger = logging.getLogger("ganzoo")
     logger.addHandler(_Talk())
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.INFO if _FIRST else logging.WARNING)
     logger.propagate = False
     try:
         app()
     except GanzooError as error:
         if os.environ.get("GANZOO_DEBUG") == "1":
             raise
-        print(f"ganzoo: error: {_one_line(str(error))}", file=sys.stderr)
+        who = "" if _FIRST else f"process {os.environ['RANK']}: "
+        print(f"ganzoo: error: {who}{_one_line(str(error))}", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:  # `ganzoo list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -271,6 +275,12 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.  [default: 0]")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.  [default: auto]")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.  [default: auto]")] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="Take each batch in this many parts, to save memory.  [default: 1]")
+    ] = None,
+    compile_: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="torch.compile: pays on long runs.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: the next free runs/ARCH-DATA-NNN]")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, else the newest of this architecture.")
@@ -289,7 +299,8 @@ def train(
     flags = {
         "data": data, "data_dir": data_dir, "steps": steps, "batch_size": batch_size, "image_size": image_size,
         "channels": channels, "flip": flip, "loss": loss, "lr": lr, "seed": seed, "device": device,
-        "precision": precision, "start": start, "out": None if out is None else str(out),
+        "precision": precision, "accumulate": accumulate, "compile": compile_, "start": start,
+        "out": None if out is None else str(out),
     }  # fmt: skip
     settings: dict[str, Any] = {}
     merge(settings, read_file(config) if config else {}, str(config))
@@ -301,7 +312,8 @@ def train(
     if settings.pop("architecture", architecture) != architecture:
         raise ConfigError(f"{config} is for another architecture than {architecture}")
 
-    complete = _resumed_settings(architecture, recipe, settings) if resume else None
+    # Of many processes, the first decides: on other hosts there may be no run folder.
+    complete = _resumed_settings(architecture, recipe, settings) if resume and _FIRST else None
     complete = complete or TrainConfig(architecture, recipe=recipe or "default", **settings)
 
     if dry_run:
@@ -313,11 +325,14 @@ def train(
 
     if quiet:
         logging.getLogger("ganzoo").setLevel(logging.WARNING)
-    with Progress(complete.steps, enabled=not quiet) as progress:
+    with Progress(complete.steps, enabled=not quiet and _FIRST) as progress:
         run = training.train(complete, resume=resume, on_log=progress.log, on_step=progress.step)
+    if not _FIRST:
+        return
     if run.interrupted:
         print(f"stopped at step {run.step} of {run.config.steps}; go on with:", file=sys.stderr)
-        print(f"  ganzoo train {architecture} --resume --out {run.folder}", file=sys.stderr)
+        launcher = "torchrun … -m ganzoo" if "RANK" in os.environ else "ganzoo"
+        print(f"  {launcher} train {architecture} --resume --out {run.folder}", file=sys.stderr)
     elif not quiet:
         pictures = sorted((run.folder / "samples").glob("*.png"))
         if pictures:

@@ -26,8 +26,8 @@ DOTTED = {
 }
 """Where a dotted key such as `loss.clip` goes."""
 
-MACHINE = frozenset({"data_dir", "device", "out"})
-"""Settings that say where things are, not what is learned: a resumed run may change them."""
+MACHINE = frozenset({"accumulate", "compile", "data_dir", "device", "out"})
+"""Settings that say where and how things run, not what is learned: a resumed run may change them."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,8 @@ class TrainConfig:
     # running
     seed: int = _at_least(0, 0)
     device: str = "auto"
+    accumulate: int = _at_least(1, 1)  # parts that a process takes its share of a batch in, to save memory
+    compile: bool = False  # torch.compile both networks
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     auto_precision: Literal["fp32", "bf16"] = "fp32"  # what "auto" means on hardware that is fast at it
     log_every: int = _at_least(1, 50)

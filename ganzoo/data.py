@@ -23,7 +23,7 @@ from torch import Tensor
 from ganzoo.errors import ConfigError, DataError, UnknownNameError, did_you_mean
 from ganzoo.plugins import registry
 from ganzoo.registry import build
-from ganzoo.rng import Rng
+from ganzoo.rng import Rng, to_device
 
 logger = logging.getLogger("ganzoo")
 
@@ -263,13 +263,17 @@ class Batches:
             raise DataError(f"{few}: give more data or a smaller --batch-size")
         if flip and not data.is_image:
             raise ConfigError("flip mirrors images, and this data has none")
-        self.data, self.batch_size, self.seed, self.device, self.flip = data, batch_size, seed, device, flip
+        self.batch_size, self.seed, self.device, self.flip = batch_size, seed, device, flip
         self.memory_format = memory_format
+        self.items, self.labels, self.inputs = data.items, data.labels, data.inputs
+        # A quarter of what is free leaves room for the networks.
+        if device.type == "cuda" and self.items.nbytes < torch.cuda.mem_get_info(device)[0] / 4:
+            self.items = self.items.to(device)
         self._orders: dict[int, Tensor] = {}
 
     def indices(self, k: int) -> Tensor:
         """Which items batch k holds, (batch_size,)."""
-        n = len(self.data.items)
+        n = len(self.items)
         start, parts, wanted = k * self.batch_size, [], self.batch_size
         while wanted:
             epoch, position = divmod(start, n)
@@ -280,17 +284,18 @@ class Batches:
             start, wanted = start + len(part), wanted - len(part)
         return torch.cat(parts)
 
-    def __getitem__(self, k: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Items of batch k, images as floats in [-1, 1]; its labels and inputs where the data has them."""
-        index = self.indices(k)
-        items = self.data.items[index].to(self.device, non_blocking=True)
-        if self.data.is_image:
-            items = items.float().div_(127.5).sub_(1).contiguous(memory_format=self.memory_format)
+    def get(self, k: int, part: int = 0, parts: int = 1) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """One of `parts` equal parts of batch k: items, images as floats in [-1, 1]; labels and inputs where the data
+        has them."""
+        n = self.batch_size // parts
+        rows = self.indices(k)[part * n : (part + 1) * n]
+        items = to_device(self.items[to_device(rows, self.items.device)], self.device)
+        if self.items.dtype == torch.uint8:
+            items = items.to(torch.get_default_dtype()).div_(127.5).sub_(1).contiguous(memory_format=self.memory_format)
         if self.flip:
-            mirrored = Rng(self.seed, k, "flip", self.device).rand(len(items), 1, 1, 1) < 0.5
+            mirrored = Rng(self.seed, k, "flip", self.device, part, parts).rand(n, 1, 1, 1) < 0.5
             items = torch.where(mirrored, items.flip(-1), items)
         labels, inputs = (
-            None if column is None else column[index].to(self.device, non_blocking=True)
-            for column in (self.data.labels, self.data.inputs)
+            None if column is None else to_device(column[rows], self.device) for column in (self.labels, self.inputs)
         )
         return items, labels, inputs

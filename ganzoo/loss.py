@@ -15,12 +15,15 @@ Discriminator = Callable[[Tensor], Tensor]
 
 @dataclass
 class Batch:
-    """What one phase of training sees. It only ever gains fields.
+    """What one phase of training sees: the whole batch, or the part of it that this process works on. It only ever
+    gains fields.
 
-    `real` (N, ...) items, images (N, C, H, W) in [-1, 1] · `z` latents, (N, z_dim) unless the generator draws its own ·
-    `step` the generator step, from 0 · `rng` this phase's random stream · `labels` (N,) int64 of the real items, where
-    the data has them · `fake_labels` (N,) asked of the generator, where it is conditional · `inputs` (N, ...) what a
-    paired architecture translates from, where the data has them.
+    `real` (N, ...) items, images (N, C, H, W) in [-1, 1] · `z` latents, (N, z_dim) unless the generator draws its own,
+    the same in the generator's phase as in the update of D before it · `step` the generator step, from 0 · `rng` this
+    phase's random stream · `labels` (N,) int64 of the real items, where the data has them · `fake_labels` (N,) asked of
+    the generator, where it is conditional · `inputs` (N, ...) what a paired architecture translates from, where the
+    data has them · `whole` the real items of all parts (`whole_real` calls it) · `shared` whether the generator's phase
+    takes up the items made in D's, `made`.
     """
 
     real: Tensor
@@ -30,6 +33,25 @@ class Batch:
     labels: Tensor | None = None
     fake_labels: Tensor | None = None
     inputs: Tensor | None = None
+    whole: Callable[[], Tensor] | None = None
+    shared: bool = False
+    made: Tensor | None = None
+
+    def fake(self, g: nn.Module, *, graph: bool = True) -> Tensor:
+        """G(z), once a batch: with `graph` for the generator's phase, without for D's."""
+        if self.made is None or (graph and not self.made.requires_grad):
+            with torch.set_grad_enabled(graph or self.shared):
+                self.made = g(self.z)
+        return self.made if graph else self.made.detach()
+
+    def whole_real(self) -> Tensor:
+        """The real items of the whole batch, where this is a part of it, for a statistic over them all."""
+        return self.real if self.whole is None else self.whole()
+
+
+def _full(x: Tensor) -> Tensor:
+    """`x` as float32, or as the float64 that it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class Loss:
@@ -99,27 +121,26 @@ class Objective:
         Logged: `d_loss` without penalties; each penalty under its name; `accuracy`, the share of (real, fake) pairs in
         which D gives the real one the higher logit: 1 if D tells all apart, 0.5 if none.
         """
-        with torch.no_grad():
-            fake = g(batch.z)
-        real_logits, fake_logits = d(batch.real).float(), d(fake).float()
+        fake = batch.fake(g, graph=False)
+        real_logits, fake_logits = _full(d(batch.real)), _full(d(fake))
         adversarial = self.loss.discriminator(real_logits, fake_logits).mean()
         logs = {"d_loss": adversarial, "accuracy": (real_logits > fake_logits).float().mean()}
         total = adversarial
         for penalty in self.penalties:
             if batch.step % penalty.every == 0:
-                # Second derivatives lose too much in bf16.
+                # Second derivatives lose too much in bf16, and torch.compile has none: d's own call, not the compiled.
                 with torch.autocast(batch.real.device.type, enabled=False):
-                    value = penalty(d, batch.real.float(), fake.float(), batch=batch)
+                    value = penalty(d._call_impl, _full(batch.real), _full(fake), batch=batch)
                 logs[type(penalty).__name__.lower()] = value
                 total = total + penalty.every * value
         return total, logs
 
     def generator_loss(self, g: nn.Module, d: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """G's loss, a scalar with a graph, and values to log (`g_loss`)."""
-        fake_logits = d(g(batch.z)).float()
+        fake_logits = _full(d(batch.fake(g)))
         real_logits: Any = None
         if self.loss.needs_real:
             with torch.no_grad():
-                real_logits = d(batch.real).float()
+                real_logits = _full(d(batch.real))
         value = self.loss.generator(fake_logits, real_logits).mean()
         return value, {"g_loss": value}

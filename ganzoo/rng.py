@@ -44,23 +44,40 @@ def preserve_torch(device: torch.device) -> Iterator[None]:
 class Rng:
     """One stream of random numbers. Successive draws continue it.
 
+    Where a batch is split, over processes or to save memory, each part draws what the whole batch would and keeps its
+    own rows. So draw a row per item, `n` being the items at hand: a draw that all items share would differ by part.
+
     Args:
         seed, step, purpose: which stream.
         device: where the numbers are moved to after they are drawn on the CPU.
+        part, parts: which of how many equal parts of the batch the rows are for.
     """
 
-    def __init__(self, seed: int, step: int, purpose: str, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, seed: int, step: int, purpose: str, device: torch.device | str = "cpu", part: int = 0, parts: int = 1
+    ) -> None:
         self.generator = torch.Generator().manual_seed(stream_seed(seed, step, purpose))
         self.device = torch.device(device)
+        self.part, self.parts = part, parts
 
     def randn(self, n: int, *shape: int) -> torch.Tensor:
-        """(n, *shape) float32 from N(0, 1)."""
-        return torch.randn(n, *shape, generator=self.generator).to(self.device, non_blocking=True)
+        """(n, *shape) from N(0, 1)."""
+        return self._own(torch.randn(n * self.parts, *shape, generator=self.generator), n)
 
     def rand(self, n: int, *shape: int) -> torch.Tensor:
-        """(n, *shape) float32, uniform on [0, 1)."""
-        return torch.rand(n, *shape, generator=self.generator).to(self.device, non_blocking=True)
+        """(n, *shape), uniform on [0, 1)."""
+        return self._own(torch.rand(n * self.parts, *shape, generator=self.generator), n)
 
     def randint(self, high: int, n: int, *shape: int) -> torch.Tensor:
         """(n, *shape) int64, uniform on 0..high-1."""
-        return torch.randint(high, (n, *shape), generator=self.generator).to(self.device, non_blocking=True)
+        return self._own(torch.randint(high, (n * self.parts, *shape), generator=self.generator), n)
+
+    def _own(self, whole: torch.Tensor, n: int) -> torch.Tensor:
+        return to_device(whole[self.part * n : (self.part + 1) * n], self.device)
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`tensor` on `device`. The way to CUDA is through pinned memory, so that nothing waits for the copy."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)

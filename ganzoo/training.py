@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import logging
 import math
 import platform
@@ -9,6 +10,7 @@ import shutil
 import signal
 import threading
 import time
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,10 +20,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 
 from ganzoo import checkpoint as ckpt
 from ganzoo.config import MACHINE, TrainConfig
 from ganzoo.data import Batches
+from ganzoo.distributed import World, join, local_device, synchronise
 from ganzoo.errors import CheckpointError, ConfigError, GanzooError, TrainingError
 from ganzoo.loss import Batch
 from ganzoo.parts import (
@@ -42,6 +46,10 @@ logger = logging.getLogger("ganzoo")
 
 GRID = 64
 """Images in the sample grids."""
+STOP_EVERY = 10
+"""Steps between looks at another process's wish to stop on a GPU: each look waits for the device."""
+
+Minimised = Callable[[nn.Module, nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
 
 
 @dataclass
@@ -77,7 +85,7 @@ def train(
             yet, start it.
         on_log: called with each line of metrics.jsonl: step, losses, accuracy, images a second (real images that D
             saw), seconds trained.
-        on_step: called with the number of finished steps after each one.
+        on_step: called with the number of finished steps after each one. Of many processes, the first calls both.
 
     Returns:
         The finished run, or an interrupted one after SIGINT or SIGTERM, which write a checkpoint first.
@@ -88,35 +96,31 @@ def train(
         CheckpointError: the run folder exists, is damaged, or cannot be written.
         TrainingError: a loss or weight became NaN or infinite; the last whole checkpoint is kept.
     """
-    device = choose_device(config.device)
-    with preserve_torch(device), _deterministic():
-        return _train(config, device, resume, on_log, on_step)
+    device = local_device(choose_device(config.device))
+    with preserve_torch(device), _backends(device), warnings.catch_warnings():
+        # torch.compile looks at the gradient of D's input, which has none to show.
+        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
+        try:
+            return _train(config, device, join(device), resume, on_log, on_step)
+        except TorchDynamoException as error:
+            cause = str(error).strip().partition("\n")[0]
+            raise TrainingError(f"torch.compile failed ({cause}): train without --compile") from error
 
 
 def _train(
     config: TrainConfig,
     device: torch.device,
+    world: World,
     resume: bool,
     on_log: Callable[[dict[str, Any]], None] | None,
     on_step: Callable[[int], None] | None,
 ) -> Run:
     # Settings, and the data that completes them.
-    stored: dict[str, Any] = {}
-    resumed = None
-    if resume:
-        if config.out is None:
-            raise ConfigError("resume needs the run's folder: set out")
-        folder = Path(config.out)
-        if folder.exists() and any(folder.iterdir()):
-            began, stored = ckpt.read_training(folder)
-            config = _continued(began, config)
-            resumed = ckpt.load_newest(folder)
-        else:
-            logger.info("nothing to resume in %s: starting there", folder)
-    config = config.replace(precision=choose_precision(config, device))
-    pretrained = None
-    if config.start is not None and resumed is None:
-        config, pretrained = start_from(config)
+    config, stored, resumed, pretrained = world.first(lambda: _settings(config, device, resume))
+    parts = world.size * config.accumulate
+    if config.batch_size % parts:
+        split = f"{world.size} processes x {config.accumulate} parts"
+        raise ConfigError(f"a batch of {config.batch_size} does not divide into {split}: give a multiple of {parts}")
     data = load_data(config)
     layout = torch.channels_last if data.is_image else torch.contiguous_format
     batches = Batches(data, config.batch_size, config.seed, device, flip=config.flip, memory_format=layout)
@@ -125,6 +129,8 @@ def _train(
         raise ConfigError(
             f"the data {config.data!r} has changed since the run in {config.out} began: train anew into another --out"
         )
+    if world.first(lambda: fingerprint) != fingerprint:
+        raise ConfigError(f"the data {config.data!r} of process {world.rank} is not that of process 0")
 
     # Networks, objective, optimizers, and the averaged generator.
     seed_torch(stream_seed(config.seed, 0, "init"), device)
@@ -136,46 +142,43 @@ def _train(
     for module in (g, d):
         module.to(device).to(memory_format=layout)
     extra = list(objective.to(device).parameters()) if isinstance(objective, nn.Module) else []
+    ema = copy.deepcopy(g).requires_grad_(False).eval()
+    if world.size > 1:
+        synchronise(g)
+        synchronise(d)
+    if config.compile:
+        g.compile(dynamic=False)
+        d.compile(dynamic=False)
     g_parameters = [p for p in [*g.parameters(), *extra] if p.requires_grad]
     d_parameters = [p for p in d.parameters() if p.requires_grad]
     g_optimizer = make_optimizer(config, g_parameters, config.lr)
     d_optimizer = make_optimizer(config, d_parameters, config.d_lr or config.lr)
-    ema = copy.deepcopy(g).requires_grad_(False).eval()
     averaged: list[Tensor] = list(ema.parameters())
     raw: list[Tensor] = list(g.parameters())
-    parts: dict[str, nn.Module] = {"generator": g, "discriminator": d, "ema": ema}
+    modules: dict[str, nn.Module] = {"generator": g, "discriminator": d, "ema": ema}
     if isinstance(objective, nn.Module):
-        parts["objective"] = objective
+        modules["objective"] = objective
     optimizers = {"g_optimizer": g_optimizer, "d_optimizer": d_optimizer}
 
     # The run folder, new or as it was.
     step, began_at = 0, time.perf_counter()
     totals: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
-    hardware = f"{torch.get_num_threads()} threads of a {platform.machine()} CPU"
-    if device.type == "cuda":
-        hardware = f"one {torch.cuda.get_device_name(device)}"
-    facts = {"fingerprint": fingerprint, "hardware": hardware}
-    if stored:
-        ckpt.rewrite_config(folder, config, facts)
-    else:
-        folder = ckpt.create_run(config, facts)
-        logger.info(
-            "training %s on %s into %s (%s, %s)", config.architecture, config.data, folder, device, config.precision
-        )
+    facts = {"fingerprint": fingerprint, "hardware": _hardware(device, world)}
+    folder = world.first(lambda: _open_run(config, facts, began=bool(stored), device=device))
     if resumed is not None:
         step, counts = resumed.step, resumed.state["counts"]
         began_at -= resumed.state["seconds"]
-        for name, module in parts.items():
+        for name, module in modules.items():
             module.load_state_dict(resumed.part(name))
         for name, optimizer in optimizers.items():
             load_optimizer(optimizer, resumed.part(name))
         totals = {key: value.to(device) for key, value in resumed.part("totals").items()}
+    if stored and world.writes:
         logger.info("resuming %s from step %d", folder, step)
-    if stored:
         ckpt.cut_metrics(folder, step)
-    if resumed is not None and step >= config.steps:
-        logger.info("%s has all its %d steps already: give a larger --steps to go on", folder, step)
+        if step >= config.steps:
+            logger.info("%s has all its %d steps already: give a larger --steps to go on", folder, step)
 
     refreshed = -1
 
@@ -190,12 +193,14 @@ def _train(
 
     def save() -> None:
         broken = [key for key, total in totals.items() if not math.isfinite(total.item())]
-        broken += [name for name, module in parts.items() if not all(p.isfinite().all() for p in module.parameters())]
+        broken += [name for name, module in modules.items() if not all(p.isfinite().all() for p in module.parameters())]
         if broken:
             raise _not_finite(broken[0], step, folder)
+        if not world.writes:
+            return
         refresh()
         tensors = {
-            f"{name}.{key}": value for name, module in parts.items() for key, value in module.state_dict().items()
+            f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()
         }
         for name, optimizer in optimizers.items():
             tensors |= {f"{name}.{key}": value for key, value in optimizer_tensors(optimizer).items()}
@@ -209,17 +214,41 @@ def _train(
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
     g.train()
     d.train()
+    last_critic = config.n_critic - 1
+    latest: Batch | None = None
 
-    def draw(phase: str, real: Tensor, labels: Tensor | None, inputs: Tensor | None) -> Batch:
+    def draw(phase: str, k: int, part: int) -> Batch:
         # Dropout and whatever else draws from torch's own generator must resume exactly too.
-        seed_torch(stream_seed(config.seed, step, f"{phase}/torch"), device)
-        rng = Rng(config.seed, step, phase, device)
-        return Batch(real, draw_latent(g, len(real), rng), step, rng, labels=labels, inputs=inputs)
+        apart = f"/{part}" if parts > 1 else ""
+        seed_torch(stream_seed(config.seed, step, f"{phase}/torch{apart}"), device)
+        rng = Rng(config.seed, step, phase, device, part, parts)
+        if phase == "g" and latest is not None and latest.shared:
+            return dataclasses.replace(latest, rng=rng)
+        real, labels, inputs = batches.get(k, part, parts)
+        latents = f"z{last_critic if phase == 'g' else phase[1:]}"
+        z = draw_latent(g, len(real), Rng(config.seed, step, latents, device, part, parts))
+        whole = None if parts == 1 else lambda: batches.get(k)[0]
+        shared = config.accumulate == 1 and phase == f"d{last_critic}"
+        return Batch(real, z, step, rng, labels=labels, inputs=inputs, whole=whole, shared=shared)
+
+    def gradients(phase: str, k: int, minimised: Minimised) -> dict[str, Tensor]:
+        """Add the gradients of a phase's loss over this process's share of batch k; the means of what it logs."""
+        nonlocal latest
+        logged: dict[str, Tensor] = {}
+        for j in range(config.accumulate):
+            latest = draw(phase, k, world.rank * config.accumulate + j)
+            with autocast:
+                loss, logs = minimised(g, d, latest)
+            torch.autograd.backward(loss / parts)
+            for key, value in logs.items():
+                mean = value.detach() / config.accumulate
+                logged[key] = logged[key] + mean if key in logged else mean
+        return logged
 
     def count(logs: dict[str, Tensor]) -> None:
         # Summed on the device and read once a log line: a read a step would wait for the device each time.
         for key, value in logs.items():
-            totals[key] = totals[key] + value.detach() if key in totals else value.detach()
+            totals[key] = totals[key] + value if key in totals else value
             counts[key] = counts.get(key, 0) + 1
 
     with _signals() as stop:
@@ -231,33 +260,34 @@ def _train(
 
             # The discriminator's phase: n_critic updates.
             for i in range(config.n_critic):
-                columns = batches[step * config.n_critic + i]
-                batch = draw(f"d{i}", *columns)
-                with autocast:
-                    loss, logs = objective.discriminator_loss(g, d, batch)
                 d_optimizer.zero_grad()
-                loss.backward()
+                logs = gradients(f"d{i}", step * config.n_critic + i, objective.discriminator_loss)
+                count(world.reduce(d_parameters, logs))
                 d_optimizer.step()
                 adversarial.after_discriminator_step(d)
-                count(logs)
 
             # The generator's phase, through a discriminator that asks for no gradients of its own.
+            g_optimizer.zero_grad()
             with frozen(d_parameters):
-                batch = draw("g", *columns)
-                with autocast:
-                    loss, logs = objective.generator_loss(g, d, batch)
-                g_optimizer.zero_grad()
-                loss.backward()
-            g_optimizer.step()
+                logs = gradients("g", step * config.n_critic + last_critic, objective.generator_loss)
+            latest = None
+            if world.size > 1:
+                logs["stop"] = torch.tensor(float(stop.is_set()))
+            logs = world.reduce(g_parameters, logs)
+            stops = logs.pop("stop", None)
             count(logs)
+            g_optimizer.step()
 
             # The averaged generator.
             torch._foreach_lerp_(averaged, raw, 1 - ema_decay(step, config.ema_decay))
             step += 1
 
             # What a person sees, and what survives. A signal adds a checkpoint and nothing else, so that the log of a
-            # resumed run is the uninterrupted one's too.
-            stopping = stop.is_set()  # read once: what comes later waits for the next step
+            # resumed run is the uninterrupted one's too. It is read once: what comes later waits for the next step.
+            if stops is None:
+                stopping = stop.is_set()
+            elif device.type == "cpu" or step % STOP_EVERY == 0:  # all processes stop at the same step
+                stopping = bool(stops > 0)
             last = step == config.steps
             if step % config.log_every == 0 or last:
                 means = {key: total.item() / counts[key] for key, total in totals.items()}
@@ -274,29 +304,74 @@ def _train(
                 logged_at, logged_step = now, step
                 totals.clear()
                 counts.clear()
-                ckpt.append_metrics(folder, entry)
-                if on_log:
-                    on_log(entry)
-            if (step % config.sample_every == 0 or last) and data.is_image:
+                if world.writes:
+                    ckpt.append_metrics(folder, entry)
+                    if on_log:
+                        on_log(entry)
+            if (step % config.sample_every == 0 or last) and data.is_image and world.writes:
                 refresh()
                 picture = grid(to_uint8(sample(ema, GRID, config.seed)))
                 ckpt.save_picture(folder / "samples" / f"step-{step:07d}.png", picture)
             if step % config.checkpoint_every == 0 or last or stopping:
                 save()
-            if on_step:
+            if on_step and world.writes:
                 on_step(step)
 
     refresh()
     run = Run(folder, config, step, ema, g, d, entry, interrupted=step < config.steps)
     trained = resumed is None or step > resumed.step
-    if not run.interrupted and (trained or not (folder / "model").exists()):
+    if world.writes and not run.interrupted and (trained or not (folder / "model").exists()):
         # Beside, then swapped: a full disk costs the new one, not that of the run before it was made longer.
         model, beside = folder / "model", folder / ".model.new"
         shutil.rmtree(beside, ignore_errors=True)
         save_pretrained(run, beside, name=model.as_posix() if model.is_absolute() else f"./{model.as_posix()}")
         shutil.rmtree(model, ignore_errors=True)
         beside.rename(model)
+    world.wait()
     return run
+
+
+def _settings(
+    config: TrainConfig, device: torch.device, resume: bool
+) -> tuple[TrainConfig, dict[str, Any], ckpt.Checkpoint | None, list[dict[str, Tensor] | None] | None]:
+    """The settings as they will be used; what training.json holds and the newest checkpoint, if the run goes on; the
+    weights it starts from, if a new one does not start from random ones."""
+    stored: dict[str, Any] = {}
+    resumed = pretrained = None
+    if resume:
+        if config.out is None:
+            raise ConfigError("resume needs the run's folder: set out")
+        folder = Path(config.out)
+        if folder.exists() and any(folder.iterdir()):
+            began, stored = ckpt.read_training(folder)
+            config = _continued(began, config)
+            resumed = ckpt.load_newest(folder)
+        else:
+            logger.info("nothing to resume in %s: starting there", folder)
+    config = config.replace(precision=choose_precision(config, device))
+    if config.start is not None and resumed is None:
+        config, pretrained = start_from(config)
+    return config, stored, resumed, pretrained
+
+
+def _open_run(config: TrainConfig, facts: dict[str, Any], *, began: bool, device: torch.device) -> Path:
+    """Make the run folder, or bring that of a run that goes on up to date."""
+    if began:
+        folder = Path(str(config.out))
+        ckpt.rewrite_config(folder, config, facts)
+        return folder
+    folder = ckpt.create_run(config, facts)
+    logger.info(
+        "training %s on %s into %s (%s, %s)", config.architecture, config.data, folder, device, config.precision
+    )
+    return folder
+
+
+def _hardware(device: torch.device, world: World) -> str:
+    one = f"{torch.get_num_threads()} threads of a {platform.machine()} CPU"
+    if device.type == "cuda":
+        one = f"one {torch.cuda.get_device_name(device)}"
+    return one if world.size == 1 else f"{world.size} processes, each on {one}"
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -328,10 +403,19 @@ def frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _deterministic() -> Iterator[None]:
-    """cuDNN picks the same kernels each time; a no-op elsewhere."""
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True):
+def _backends(device: torch.device) -> Iterator[None]:
+    """On CUDA: the same kernels each time, and TF32; nothing elsewhere."""
+    if device.type != "cuda":
         yield
+        return
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True):
+        matmul.fp32_precision = "tf32"
+        try:
+            yield
+        finally:
+            matmul.fp32_precision = before
 
 
 @contextlib.contextmanager

@@ -199,9 +199,9 @@ def batches(n=10, size=4, **options):
 
 def test_batches_are_a_function_of_the_counter():
     forward, backward = batches(), batches()
-    drawn = [forward[k][0] for k in range(20)]
+    drawn = [forward.get(k)[0] for k in range(20)]
     for k in reversed(range(20)):
-        assert torch.equal(backward[k][0], drawn[k])
+        assert torch.equal(backward.get(k)[0], drawn[k])
 
 
 def test_every_item_comes_once_an_epoch():
@@ -214,7 +214,7 @@ def test_every_item_comes_once_an_epoch():
 
 def test_items_are_scaled_and_labels_go_along():
     b = batches(n=256, size=256)
-    items, labels, inputs = b[0]
+    items, labels, inputs = b.get(0)
     assert inputs is None
     assert torch.allclose(items[:, 0, 0, 0], labels / 127.5 - 1)
     assert (items.min(), items.max()) == (-1, 1)
@@ -223,10 +223,10 @@ def test_items_are_scaled_and_labels_go_along():
 def test_flip_mirrors_about_half():
     items = torch.tensor([0, 255], dtype=torch.uint8).expand(400, 1, 1, 2)
     b = Batches(Data(items), 400, seed=0, device=torch.device("cpu"), flip=True)
-    mirrored = b[0][0][:, 0, 0, 0] == 1
+    mirrored = b.get(0)[0][:, 0, 0, 0] == 1
     assert 150 < mirrored.sum() < 250
-    assert torch.equal(b[0][0], b[0][0])
-    assert not torch.equal(b[0][0], b[1][0])
+    assert torch.equal(b.get(0)[0], b.get(0)[0])
+    assert not torch.equal(b.get(0)[0], b.get(1)[0])
 
 
 def test_fewer_items_than_a_batch():

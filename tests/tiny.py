@@ -37,10 +37,11 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    def __init__(self, width: int = 32, dropout: float = 0.0):
+    def __init__(self, width: int = 32, norm: bool = False, dropout: float = 0.0):
         super().__init__()
+        middle = nn.BatchNorm1d(width) if norm else nn.LeakyReLU(0.2)
         self.layers = nn.Sequential(
-            nn.Linear(2, width), nn.LeakyReLU(0.2), nn.Dropout(dropout), nn.Linear(width, width), nn.LeakyReLU(0.2),
+            nn.Linear(2, width), middle, nn.Dropout(dropout), nn.Linear(width, width), nn.LeakyReLU(0.2),
             nn.Linear(width, 1),
         )  # fmt: skip
 

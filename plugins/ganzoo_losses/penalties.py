@@ -62,6 +62,6 @@ class Dragan(Penalty):
     weight = 10.0
 
     def __call__(self, d: Discriminator, real: Tensor, fake: Tensor, *, batch: Batch) -> Tensor:
-        noise = real.std(correction=0) / 2 * batch.rng.rand(*real.shape)
+        noise = batch.whole_real().std(correction=0) / 2 * batch.rng.rand(*real.shape)
         near = real + batch.rng.rand(*_per_sample(real)) * noise
         return self.weight * (gradient_norm(d, near) - 1).square().mean()

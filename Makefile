@@ -1,11 +1,11 @@
-# `make demo` and `make test` do all their own set-up: a virtual environment in .venv (made or reused) and the install.
+# `make demo`, `make test` and `make bench` do all their own set-up: a virtual environment in .venv (made or reused) and the install.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.ganzoo-installed
 TESTABLE := $(VENV)/.ganzoo-testable
 
-.PHONY: demo test format
+.PHONY: demo test bench format
 
 demo: $(INSTALLED)
 	$(BIN)/ganzoo train dcgan
@@ -16,6 +16,9 @@ test: $(TESTABLE)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+bench: $(TESTABLE)
+	$(BIN)/python tests/benchmarks/run.py $(BENCH)
 
 format: $(TESTABLE)
 	$(BIN)/ruff check --fix

@@ -1,4 +1,5 @@
-# `make demo`, `make test` and `make bench` do all their own set-up: a virtual environment in .venv (made or reused) and the install.
+# `make demo`, `make test` and `make bench` do all their own set-up: a virtual environment in .venv (made or reused) and
+# the install.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

@@ -376,22 +376,24 @@ def main() -> None:
         "peaks": {},
         "cases": {},
     }
-    if cases:
-        say("peaks of the machine")
-        kinds = variants(options)
-        precisions = [kind for kind in kinds if kind in VARIANTS]
-        result["peaks"] = peaks(precisions, options.device, 0.1 if options.quick else 2.0)
-        idle = idle_memory(options.device)
-        result["cases"] = {name: compare(name, kinds, options, result["peaks"], idle) for name in cases}
-    if "startup" in options.only:
-        result["startup"] = startup(options)
-    if "processes" in options.only:
-        result["processes"] = processes(options)
-
-    lines = list(markdown(result))
-    print("\n".join(lines))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    try:
+        if cases:
+            say("peaks of the machine")
+            kinds = variants(options)
+            precisions = [kind for kind in kinds if kind in VARIANTS]
+            result["peaks"] = peaks(precisions, options.device, 0.1 if options.quick else 2.0)
+            idle = idle_memory(options.device)
+            for name in cases:
+                result["cases"][name] = compare(name, kinds, options, result["peaks"], idle)
+        if "startup" in options.only:
+            result["startup"] = startup(options)
+        if "processes" in options.only:
+            result["processes"] = processes(options)
+    finally:  # what was measured before an error or Ctrl-C took long enough
+        lines = list(markdown(result))
+        print("\n".join(lines))
+        if options.json:
+            options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     if options.write:
         write_between_marks(options.write, lines)
 

@@ -247,7 +247,9 @@ def train(
     architecture: Annotated[str, typer.Argument(metavar="ARCH", help="One of `ganzoo list`.")],
     data: Annotated[
         str | None,
-        typer.Option(help="A name of `ganzoo list --data`, or a folder or zip of images.  [default: digits]"),
+        typer.Option(
+            help="A name of `ganzoo list --data`, a folder or zip of images, or hf:ORG/NAME.  [default: digits]"
+        ),
     ] = None,
     data_dir: Annotated[
         str | None, typer.Option(help="Where named data sets lie or are downloaded to.  [default: data]")
@@ -316,6 +318,8 @@ def train(
     complete = _resumed_settings(architecture, recipe, settings) if resume and _FIRST else None
     complete = complete or TrainConfig(architecture, recipe=recipe or "default", **settings)
 
+    if quiet:
+        logging.getLogger("ganzoo").setLevel(logging.WARNING)
     if dry_run:
         _dry_run(complete)
         return
@@ -323,8 +327,6 @@ def train(
     from ganzoo import training
     from ganzoo.progress import Progress
 
-    if quiet:
-        logging.getLogger("ganzoo").setLevel(logging.WARNING)
     with Progress(complete.steps, enabled=not quiet and _FIRST) as progress:
         run = training.train(complete, resume=resume, on_log=progress.log, on_step=progress.step)
     if not _FIRST:

@@ -84,9 +84,9 @@ class TrainConfig:
     architecture: str
     recipe: str = "default"
     # data
-    data: str = "digits"  # a registered name, or a folder or zip of images
+    data: str = "digits"  # a registered name, a folder or zip of images, or hf:ORG/NAME
     data_dir: str = "data"  # where named data sets lie or are downloaded to
-    data_options: dict[str, Any] = field(default_factory=dict)  # keywords for the loader of named data
+    data_options: dict[str, Any] = field(default_factory=dict)  # keywords for the loader of named data or hf:
     image_size: int | None = _at_least(1, None)  # pixels; None: the data's own
     channels: int | None = _at_least(1, None)  # None: the data's own
     flip: bool = False  # mirror half of the images, drawn anew each time

@@ -1,48 +1,23 @@
 """From a `--data` spec to items in memory, and from there to the batch of any step.
 
-A spec is a registered name (`digits`, `mnist`, ...) or a folder or zip of images.
+A spec is a registered name (`digits`, `mnist`, ...), a folder or zip of images, or `hf:ORG/NAME`.
 """
 
-import io
-import logging
 import os
-import re
-import zipfile
-import zlib
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
+from ganzoo import images
 from ganzoo.errors import ConfigError, DataError, UnknownNameError, did_you_mean
 from ganzoo.plugins import registry
 from ganzoo.registry import build
 from ganzoo.rng import Rng, to_device
-
-logger = logging.getLogger("ganzoo")
-
-SUFFIXES = frozenset(
-    f".{suffix}"
-    for suffix in "jpg jpeg jfif png bmp webp gif tif tiff ppm pgm pbm tga avif".split()  # noqa: SIM905
-)
-DEFAULT_SIZE = 64
-"""Pixels a side for images whose own size is larger or differs."""
-UNREADABLE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    RuntimeError,
-    Image.DecompressionBombError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What Pillow and zipfile raise for a damaged (or encrypted) file."""
 
 
 @dataclass
@@ -90,12 +65,12 @@ def load(
     """The data that a spec names, as images of one size.
 
     Args:
-        spec: a registered name, or a folder or zip of images.
+        spec: a registered name, a folder or zip of images, or `hf:` with a data set of the Hub or a folder of one.
         data_dir: where named data lies or is downloaded to.
         image_size: height and width in pixels; None: the data's own (a folder's: its images' common size up to 64, else
             64).
         channels: 1 or 3; None: the data's own.
-        options: keywords for the loader of named data, such as `{"split": "test"}`.
+        options: keywords for the loader of named data or `ganzoo.images.open_hub`, such as `{"split": "test"}`.
 
     Raises:
         DataError: nothing there, nothing readable, or more than 1 % unreadable.
@@ -107,6 +82,9 @@ def load(
         if not isinstance(data, Data):
             raise DataError(f"the loader of {spec!r} gave a {type(data).__name__}, not a ganzoo.Data")
         return _fit(data, image_size, channels)
+    if spec.startswith("hf:"):
+        hub, _ = build(partial(images.open_hub, spec[3:]), {}, options or {}, f"the data {spec!r}")
+        return _decoded(hub, image_size, channels)
     path = Path(spec).expanduser()
     if not path.exists():
         if os.sep in spec or spec.startswith(".") or path.suffix:
@@ -116,7 +94,12 @@ def load(
         )
     if options:
         raise ConfigError(f"data options ({', '.join(options)}) are for named data, not for {spec}")
-    return _read_images(path, image_size, channels)
+    return _decoded(images.open_path(path), image_size, channels)
+
+
+def _decoded(source: images.Source, image_size: int | None, channels: int | None) -> Data:
+    items, labels = images.load(source, image_size, channels)
+    return Data(torch.from_numpy(items), None if labels is None else torch.from_numpy(labels))
 
 
 def _fit(data: Data, image_size: int | None, channels: int | None) -> Data:
@@ -145,92 +128,6 @@ def _fit(data: Data, image_size: int | None, channels: int | None) -> Data:
         )
         items = torch.cat([part.round().clamp(0, 255).byte() for part in resized])
     return Data(items.contiguous(), data.labels, data.inputs)
-
-
-def _read_images(path: Path, image_size: int | None, channels: int | None) -> Data:
-    names, read = _open_source(path)
-    if not names:
-        raise DataError(f"no images in {path}: looked for {', '.join(sorted(SUFFIXES))}")
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        if image_size is None or channels is None:
-            size, bands = _peek(names, read)
-            image_size, channels = image_size or size, channels or bands
-        if channels not in (1, 3):
-            raise ConfigError(f"images in a folder can be read with 1 or 3 channels, not {channels}")
-        items = np.empty((len(names), channels, image_size, image_size), np.uint8)
-
-        def decode(i: int) -> Exception | None:
-            try:
-                items[i] = _decode(read(names[i]), image_size, channels)
-            except UNREADABLE as error:
-                return error
-            return None
-
-        errors = list(pool.map(decode, range(len(names))))
-    failures = [f"{name}: {error}" for name, error in zip(names, errors, strict=True) if error]
-    labels = _labels(names)
-    if failures:
-        shown = "; ".join(failures[:5]) + (f"; and {len(failures) - 5} more" if len(failures) > 5 else "")
-        if len(failures) > len(names) / 100:
-            raise DataError(f"{len(failures)} of {len(names)} images in {path} cannot be read: {shown}")
-        logger.warning("skipped %d of %d images that cannot be read: %s", len(failures), len(names), shown)
-        good = [i for i, error in enumerate(errors) if error is None]
-        items, labels = items[good], None if labels is None else labels[good]
-    return Data(torch.from_numpy(items), labels)
-
-
-def _open_source(path: Path) -> tuple[list[str], Callable[[str], bytes]]:
-    """The images' names below a folder or in a zip, sorted, and a function that reads one (from any thread)."""
-    if path.is_dir():
-        names = [str((Path(folder) / file).relative_to(path)) for folder, _, files in os.walk(path) for file in files]
-        read: Callable[[str], bytes] = lambda name: (path / name).read_bytes()  # noqa: E731
-    else:
-        try:
-            archive = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path} is neither a folder nor a zip that can be read: {error}") from error
-        names, read = archive.namelist(), archive.read
-    hidden = re.compile(r"(^|[/\\])(\.|__MACOSX)")
-    return sorted(n for n in names if Path(n).suffix.lower() in SUFFIXES and not hidden.search(n)), read
-
-
-def _peek(names: list[str], read: Callable[[str], bytes]) -> tuple[int, int]:
-    """Size and channels for images of unstated ones, from up to 32 of them spread over all."""
-    sizes, modes = set(), set()
-    for name in names[:: -(-len(names) // 32)]:
-        try:
-            with Image.open(io.BytesIO(read(name))) as image:
-                sizes |= set(image.size)
-                modes.add(image.mode)
-        except UNREADABLE:
-            continue  # reported when it is decoded
-    own = sizes.pop() if len(sizes) == 1 else DEFAULT_SIZE
-    grey = bool(modes) and all(mode in ("1", "L", "LA") or mode.startswith("I") for mode in modes)
-    return min(own, DEFAULT_SIZE), 1 if grey else 3
-
-
-def _decode(content: bytes, size: int, channels: int) -> np.ndarray[Any, Any]:
-    """One image as (channels, size, size) uint8: upright, on white where transparent, centre-cropped, resized."""
-    with Image.open(io.BytesIO(content)) as opened:
-        image: Image.Image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith("I"):  # 16 bits a pixel; Pillow would clip them to 8
-            image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        image = image.convert("L" if channels == 1 else "RGB")
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    image = image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BICUBIC)
-    return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
-
-
-def _labels(names: list[str]) -> Tensor | None:
-    """Class numbers from the folder each image lies in, in the order of their names; None if all lie in one."""
-    folders = [str(Path(name).parent) for name in names]
-    classes = {folder: i for i, folder in enumerate(sorted(set(folders)))}
-    return torch.tensor([classes[folder] for folder in folders]) if len(classes) > 1 else None
 
 
 class Batches:

@@ -1,7 +1,10 @@
-"""What a person sees while a run trains: one live line on a terminal, plain lines elsewhere."""
+"""What a person sees while images are decoded or a run trains: one live line on a terminal, plain lines elsewhere."""
 
+import contextlib
+import logging
 import sys
 import time
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -9,8 +12,36 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Live
 
+logger = logging.getLogger("ganzoo")
+
 REFRESH = 0.1
 """Seconds between updates of the live line."""
+PLAIN = 10
+"""Seconds between plain lines of what has no other rhythm."""
+
+
+@contextlib.contextmanager
+def counting(total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """A context that gives a function to tell how many more are done. Shown where ganzoo's logger shows information."""
+    done, shown_at = 0, time.perf_counter()
+
+    def tell(more: int) -> None:
+        nonlocal done, shown_at
+        done += more
+        if live:
+            live.update(task, completed=done)
+        elif time.perf_counter() - shown_at > PLAIN:
+            shown_at = time.perf_counter()
+            logger.info("%d of %d %s", done, total, what)
+
+    if not (logger.isEnabledFor(logging.INFO) and sys.stderr.isatty()):
+        live = None
+        yield tell
+        return
+    columns = (BarColumn(24), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Live(*columns, console=Console(stderr=True)) as live:
+        task = live.add_task(what, total=total)
+        yield tell
 
 
 class Progress:
@@ -27,9 +58,7 @@ class Progress:
             self.task = self.live.add_task("", total=steps, line="starting", start=False)
 
     def __enter__(self) -> "Progress":
-        if self.live:
-            self.live.start()
-        return self
+        return self  # the live line starts with the first step: until then, loading data may draw its own
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -41,6 +70,7 @@ class Progress:
         now = time.perf_counter()
         if self.live and (now - self.shown_at > REFRESH or step == self.steps):
             if not self.shown_at:
+                self.live.start()
                 self.live.start_task(self.task)
             self.shown_at = now
             self.live.update(self.task, completed=step)

@@ -26,6 +26,7 @@ ganzoo.register(tiny)
 def workplace(tmp_path, monkeypatch):
     """Every test runs in an empty folder of its own: run folders land there."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / ".cache"))
     return tmp_path
 
 

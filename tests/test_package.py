@@ -12,7 +12,18 @@ import pytest
 import ganzoo
 
 ROOT = Path(__file__).parent.parent
-HEAVY = ("torch", "torchvision", "timm", "numpy", "PIL", "rich", "safetensors", "huggingface_hub")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "PIL",
+    "rich",
+    "safetensors",
+    "huggingface_hub",
+    "datasets",
+    "pyarrow",
+)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,610 @@
+"""From encoded images (a folder, a zip, a data set of the Hub) to pixels, decoded once and kept in a cache on disk.
+
+Processes that run this very module do the decoding: encoded bytes in, pixels out, over pipes. Python holds its lock
+for most of the time that a small JPEG takes, so two threads are slower than one (32x32 on two cores: 130 µs an image
+in one thread, 150 in two, 60 in two processes; large photos gain the same from either). They are plain child processes
+because multiprocessing would either fork a process that has torch's threads or run a person's script again.
+
+The cache is `images/<hash>/` under `$GANZOO_CACHE`, `$XDG_CACHE_HOME/ganzoo` or `~/.cache/ganzoo`: `items.npy`, uint8
+(N, C, H, W), which training maps into memory, and `index.json`, which says what it was made from, which images were
+skipped, and the CRC-32 of the pixels. The hash is of size, channels and every file's name, length and time (in a zip:
+CRC-32), so that changed images are other images. Imports no torch: the processes start in a quarter of a second.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import math
+import mmap
+import os
+import queue
+import re
+import subprocess
+import sys
+import time
+import zipfile
+import zlib
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from ganzoo.errors import ConfigError, DataError
+
+logger = logging.getLogger("ganzoo")
+
+Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+FORMAT = 1
+"""Of the cache, and of how images are decoded: part of the hash."""
+SUFFIXES = frozenset(
+    f".{suffix}"
+    for suffix in "jpg jpeg jfif png bmp webp gif tif tiff ppm pgm pbm tga avif".split()  # noqa: SIM905
+)
+DEFAULT_SIZE = 64
+"""Pixels a side for images whose own size is larger or differs."""
+SMALL = 2 << 20
+"""Bytes of encoded images that this process decodes by itself, in well under a second, and keeps in no cache: a folder
+of a few pictures should leave nothing behind. Also what a further process has to get to be worth starting."""
+CHUNK = 1 << 20
+"""Bytes, encoded or decoded, that a process gets at a time."""
+UNREADABLE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    RuntimeError,
+    Image.DecompressionBombError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What Pillow and zipfile raise for a damaged (or encrypted) file."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Encoded images, in a fixed order.
+
+    `read` gives the bytes of the i-th, from any thread; `size` is their sum; `identity` (JSON) differs where any of
+    them does; `labels` are class numbers (N,), if any.
+    """
+
+    what: str
+    names: list[str]
+    read: Callable[[int], bytes]
+    size: int
+    identity: Any
+    labels: Labels | None
+
+
+def open_path(path: Path) -> Source:
+    """The images below a folder or in a zip, sorted by name, with a class number a subfolder if there are several.
+
+    Raises:
+        DataError: neither a folder nor a zip, or no images in it.
+    """
+    hidden = re.compile(r"(^|[/\\])(\.|__MACOSX)")
+
+    def wanted(name: str) -> bool:
+        return os.path.splitext(name)[1].lower() in SUFFIXES and not hidden.search(name)
+
+    read: Callable[[int], bytes]
+    if path.is_dir():
+        below = len(os.path.join(path, ""))
+        found = (os.path.join(folder, file)[below:] for folder, _, files in os.walk(path) for file in files)
+        names = sorted(filter(wanted, found))
+        sizes, times = _facts([os.path.join(path, name) for name in names])
+        read = lambda i: _read(os.path.join(path, names[i]))  # noqa: E731
+        identity = [names, sizes, times]
+    else:
+        try:
+            archive = zipfile.ZipFile(path)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path} is neither a folder nor a zip that can be read: {error}") from error
+        members = {info.filename: info for info in archive.infolist()}
+        names = sorted(filter(wanted, members))
+        sizes = [members[name].file_size for name in names]
+        read = lambda i: archive.read(names[i])  # noqa: E731
+        identity = [names, sizes, [members[name].CRC for name in names]]
+    if not names:
+        raise DataError(f"no images in {path}: looked for {', '.join(sorted(SUFFIXES))}")
+    folders = [os.path.dirname(name) for name in names]
+    classes = {folder: i for i, folder in enumerate(sorted(set(folders)))}
+    labels = np.array([classes[folder] for folder in folders]) if len(classes) > 1 else None
+    return Source(str(path), names, read, sum(sizes), identity, labels)
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _facts(paths: list[str]) -> tuple[list[int], list[tuple[int, int]]]:
+    """Sizes and times of files; zeros for one that is not there, which is told when it is read.
+
+    Of the times, that of the last change of the inode too: unzipping sets the other, and two sets of uncompressed
+    images can have the same names and sizes.
+    """
+    sizes, times = [], []
+    for path in paths:
+        try:
+            found = os.stat(path)
+        except OSError:
+            sizes.append(0)
+            times.append((0, 0))
+        else:
+            sizes.append(found.st_size)
+            times.append((found.st_mtime_ns, found.st_ctime_ns))
+    return sizes, times
+
+
+def open_hub(
+    spec: str, split: str = "train", column: str | None = None, label: str | None = "", config: str | None = None
+) -> Source:
+    """The images of a Hugging Face data set, read by the `datasets` library, which runs no code of the data set's.
+
+    Args:
+        spec: `ORG/NAME`, `ORG/NAME@REVISION`, or a local folder, with a leading dot, slash or tilde.
+        split: which part, such as "test" or "train[:1000]".
+        column: the one with the images; None: the only one.
+        label: the one with the classes; empty: the only ClassLabel, if there is one; None: no labels.
+        config: which configuration, where the data set has several.
+
+    Raises:
+        DataError: `datasets` is missing, or the data set, its split or its columns are.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(f"hf:{spec} needs the datasets library: pip install 'ganzoo[datasets]' ({error})") from error
+
+    name, revision = spec, None
+    if spec.startswith((".", "~", os.sep)):
+        name = str(Path(spec).expanduser())
+        if not Path(name).is_dir():
+            raise DataError(f"there is no folder {name} for hf:{spec}")
+    else:
+        name, at, revision = spec.partition("@")
+        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or (at and not revision):
+            raise DataError(f"hf:{spec} is not of the form hf:ORG/NAME[@REVISION] or hf:./folder")
+    silent = datasets.are_progress_bars_disabled() or (logger.isEnabledFor(logging.INFO) and sys.stderr.isatty())
+    if not silent:
+        datasets.disable_progress_bars()
+    try:
+        found = datasets.load_dataset(name, config, split=str(split), revision=revision or None, keep_in_memory=False)
+    except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError, LookupError) as error:
+        cause = error.__cause__ or error
+        advice = (
+            "look at the name, the split (--set data.split=NAME) and the configuration (--set data.config=NAME)"
+            if isinstance(error, (ValueError, LookupError)) or Path(name).is_dir()
+            else "look at the name and the connection; a private data set needs `hf auth login` or HF_TOKEN"
+        )
+        told = f"{error}" if cause is error else f"{error} ({type(cause).__name__}: {cause})"
+        raise DataError(f"hf:{spec} cannot be loaded: {told.strip()}: {advice}") from error
+    finally:
+        if not silent:
+            datasets.enable_progress_bars()
+
+    def kinds(kind: type) -> list[str]:
+        return [key for key, feature in found.features.items() if isinstance(feature, kind)]
+
+    every = ", ".join(found.features)
+    images, classes = kinds(datasets.Image), kinds(datasets.ClassLabel)
+    if column is None:
+        if len(images) != 1:
+            raise DataError(
+                f"hf:{spec} has {len(images)} columns of images, not one: choose it with --set data.column=NAME from "
+                f"{', '.join(images)}"
+                if images
+                else f"hf:{spec} has no column of images: there is {every}"
+            )
+        column = images[0]
+    elif column not in images:
+        raise DataError(f"hf:{spec} has no column {column!r} of images: those are {', '.join(images) or 'none'}")
+    if label == "":
+        if len(classes) > 1:
+            raise DataError(
+                f"hf:{spec} has {len(classes)} columns of classes ({', '.join(classes)}): choose one with "
+                f"--set data.label=NAME, or none with --set data.label=none"
+            )
+        label = classes[0] if classes else None
+    elif label is not None and label not in found.features:
+        raise DataError(f"hf:{spec} has no column {label!r}: there is {every}")
+    if not len(found):
+        raise DataError(f"hf:{spec} has no images in {split!r}: choose another --set data.split=NAME")
+
+    raw = found.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+
+    def read(i: int) -> bytes:
+        row = raw[i][column] or {"bytes": b"", "path": ""}
+        content: bytes = row["bytes"] if row["bytes"] is not None else _read(row["path"])
+        return content
+
+    files = [part["filename"] for part in found.cache_files]
+    size = raw.data.nbytes
+    if (raw[0][column] or {}).get("bytes") is None:  # a folder of images: the table holds paths alone
+        rows = (raw[i][column] for i in range(len(raw)))
+        pictures = [row["path"] if row else "" for row in rows]
+        size = sum(_facts(pictures)[0])
+        files += pictures
+    identity = [str(split), column, len(raw), files, _facts(files)]
+    names = [f"row {i}" for i in range(len(raw))]
+    numbers = None if label is None else _classes(found, label, label in classes, spec)
+    return Source(f"hf:{spec}", names, read, size, identity, numbers)
+
+
+def _classes(found: Any, label: str, numbered: bool, spec: str) -> Labels | None:
+    """Class numbers from a column of the data set: a ClassLabel's own, else in the order of the sorted values."""
+    values = found.select_columns([label]).to_dict()[label]
+    if not all(isinstance(value, (str, int)) for value in values):
+        raise DataError(f"the column {label!r} of hf:{spec} has other values than words or whole numbers")
+    if not numbered:
+        return np.unique(values, return_inverse=True)[1]
+    if min(values) < 0:  # how the Hub hides the labels of a test split
+        logger.warning("the labels of hf:%s are hidden: going on without labels", spec)
+        return None
+    return np.array(values)
+
+
+def load(source: Source, image_size: int | None, channels: int | None) -> tuple[Pixels, Labels | None]:
+    """All images as squares of one size (N, C, H, W), decoded now or taken from the cache, and their labels.
+
+    Args:
+        image_size: pixels a side; None: the images' common size up to 64, else 64.
+        channels: 1 or 3; None: 1 if all are grey.
+
+    Raises:
+        DataError: more than 1 % of the images cannot be read; fewer are skipped and told.
+        ConfigError: another number of channels.
+    """
+    if image_size is None or channels is None:
+        size, bands = _peek(source)
+        image_size, channels = image_size or size, channels or bands
+    if channels not in (1, 3):
+        raise ConfigError(f"images in {source.what} can be read with 1 or 3 channels, not {channels}")
+    shape = (len(source.names), channels, image_size, image_size)
+    if source.size < SMALL:
+        items, skipped = _decode_into_memory(source, shape)
+    else:
+        try:
+            items, skipped = _from_cache(source, shape)
+        except OSError as error:
+            logger.warning(
+                "the images cannot be kept in %s (%s): decoding them into memory, now and at each start; "
+                "GANZOO_CACHE=FOLDER names another place, which needs %d MB",
+                _cache_folder(),
+                error.strerror or error,
+                -(-math.prod(shape) // 10**6),
+            )
+            items, skipped = _decode_into_memory(source, shape)
+    if skipped:
+        logger.warning(
+            "skipped %d of %d images that cannot be read: %s", len(skipped), len(source.names), _few(skipped)
+        )
+    labels = source.labels
+    if skipped and labels is not None:
+        labels = np.delete(labels, list(skipped))
+    return items, labels
+
+
+def _few(skipped: dict[int, str]) -> str:
+    shown = "; ".join(list(skipped.values())[:5])
+    return f"{shown}; and {len(skipped) - 5} more" if len(skipped) > 5 else shown
+
+
+def _peek(source: Source) -> tuple[int, int]:
+    """Size and channels for images of unstated ones, from up to 32 of them spread over all."""
+    sizes, modes = set(), set()
+    n = len(source.names)
+    for i in range(0, n, -(-n // 32)):
+        try:
+            with Image.open(io.BytesIO(source.read(i))) as image:
+                sizes |= set(image.size)
+                modes.add(image.mode)
+        except UNREADABLE:
+            continue  # reported when it is decoded
+    own = sizes.pop() if len(sizes) == 1 else DEFAULT_SIZE
+    grey = bool(modes) and all(mode in ("1", "L", "LA") or mode.startswith("I") for mode in modes)
+    return min(own, DEFAULT_SIZE), 1 if grey else 3
+
+
+# The cache.
+
+
+def _cache_folder() -> Path:
+    if folder := os.environ.get("GANZOO_CACHE"):
+        return Path(folder).expanduser() / "images"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ganzoo" / "images"
+    except RuntimeError as error:
+        raise DataError(f"no folder for the cache of images ({error}): name one with GANZOO_CACHE") from error
+
+
+def _from_cache(source: Source, shape: tuple[int, ...]) -> tuple[Pixels, dict[int, str]]:
+    """The images mapped from the cache, which is made first if it is not there. Raises OSError if it cannot be."""
+    key = json.dumps([FORMAT, shape[1:], source.identity])
+    folder = _cache_folder() / hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    folder.mkdir(parents=True, exist_ok=True)
+    if cached := _open_cache(folder, shape):
+        return cached
+    with _alone(folder):
+        if cached := _open_cache(folder, shape):  # another process made it while this one waited
+            return cached
+        if any(folder.iterdir()):
+            logger.warning("the cache %s is half-written or damaged: making it again", folder)
+            for leftover in folder.iterdir():
+                leftover.unlink()
+        logger.info("decoding %d images of %s into %s", len(source.names), source.what, folder)
+        began = time.perf_counter()
+        _make_cache(folder, source, shape)
+        logger.info("decoded in %.1f s; the next start takes them from there", time.perf_counter() - began)
+    cached = _open_cache(folder, shape)
+    if cached is None:
+        raise OSError("what was written reads back as something else")
+    return cached
+
+
+def _open_cache(folder: Path, shape: tuple[int, ...]) -> tuple[Pixels, dict[int, str]] | None:
+    """Pixels and skipped images of a whole cache; None if it is not there or not whole."""
+    try:
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        skipped = {int(i): str(message) for i, message in index["skipped"].items()}
+        shape = (shape[0] - len(skipped), *shape[1:])
+        with open(folder / "items.npy", "rb") as file:
+            if sys.platform == "linux":
+                # Private pages, so that items can be written to like any tensor. Linux refuses to promise more of them
+                # than it has memory, and a large cache would not open: do not ask for the promise.
+                flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000)
+                pages = mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+            else:
+                pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        items: Pixels = np.ndarray(shape, np.uint8, pages, len(_header(shape)))
+        return (items, skipped) if zlib.crc32(items.data) == index["crc32"] else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _make_cache(folder: Path, source: Source, shape: tuple[int, ...]) -> None:
+    """Write the pixels, then what says that they are whole. Each is written beside and then put in place."""
+    skipped: dict[int, str] = {}
+    crc = 0
+    with _put(folder / "items.npy") as file, contextlib.closing(_decode_all(source, shape, skipped)) as blocks:
+        file.write(_header(shape))
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, file.tell() + math.prod(shape))  # a full disk is told now
+        for block in blocks:
+            file.write(block.data)
+            crc = zlib.crc32(block.data, crc)
+        file.truncate()
+        file.seek(0)
+        file.write(_header((shape[0] - len(skipped), *shape[1:])))
+    index = {"format": FORMAT, "source": source.what, "shape": shape, "skipped": skipped, "crc32": crc}
+    with _put(folder / "index.json") as file:
+        file.write(json.dumps(index, indent=1).encode())
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """What precedes the pixels in items.npy; of one length for any number of them."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _put(path: Path) -> Iterator[io.BufferedWriter]:
+    """A file that appears under its name when it is whole and on the disk."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(beside, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keeps other processes from this folder; they wait. Where there is no flock, both write and the last one stays."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("another process is decoding the same images: waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+# Decoding.
+
+
+def _decode_into_memory(source: Source, shape: tuple[int, ...]) -> tuple[Pixels, dict[int, str]]:
+    skipped: dict[int, str] = {}
+    items, done = np.empty(shape, np.uint8), 0
+    for block in _decode_all(source, shape, skipped):
+        items[done : done + len(block)] = block
+        done += len(block)
+    return items[:done], skipped
+
+
+def _decode_all(source: Source, shape: tuple[int, ...], skipped: dict[int, str]) -> Generator[Pixels, None, None]:
+    """Blocks of decoded images in order. Those that cannot be read are left out, and named in `skipped`.
+
+    Raises:
+        DataError: more than 1 % cannot be read, or a process that decodes ended.
+    """
+    n, channels, size, _ = shape
+    workers = min(_cores(), source.size // SMALL)
+    step = max(1, min(256, CHUNK // max(channels * size * size, source.size // n)))
+
+    def block(start: int) -> tuple[int, Pixels, dict[int, str]]:
+        contents, unread = [], {}
+        for i in range(start, min(start + step, n)):
+            try:
+                contents.append(source.read(i))
+            except UNREADABLE as error:
+                contents.append(b"")
+                unread[i] = str(error)
+        decode = idle.get()
+        try:
+            rows, failures = decode(contents, size, channels)
+        finally:
+            idle.put(decode)
+        return len(contents), rows, {start + i: unread.get(start + i, message) for i, message in failures.items()}
+
+    idle: queue.SimpleQueue[Callable[[list[bytes], int, int], tuple[Pixels, dict[int, str]]]] = queue.SimpleQueue()
+    with contextlib.ExitStack() as stack:
+        blocks: Iterator[tuple[int, Pixels, dict[int, str]]]
+        advance = None
+        if source.size >= SMALL:
+            from ganzoo.progress import counting
+
+            advance = stack.enter_context(counting(n, "images"))
+        if workers < 2:
+            idle.put(_decode_some)
+            blocks = map(block, range(0, n, step))
+        else:
+            for _ in range(workers):
+                idle.put(stack.enter_context(_Process()))
+            pool = stack.enter_context(ThreadPoolExecutor(workers))
+            blocks = _in_order(pool, block, range(0, n, step), 3 * workers)
+        for count, rows, failures in blocks:
+            skipped |= {i: f"{source.names[i]}: {message}" for i, message in failures.items()}
+            if advance:
+                advance(count)
+            yield rows
+    if len(skipped) > n / 100:
+        raise DataError(f"{len(skipped)} of {n} images in {source.what} cannot be read: {_few(skipped)}")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _in_order(pool: ThreadPoolExecutor, function: Callable[[int], Any], tasks: range, ahead: int) -> Iterator[Any]:
+    """What `pool.map` gives, at most `ahead` results early: memory stays small however slow the reader is."""
+    waiting: deque[Future[Any]] = deque()
+    for task in tasks:
+        waiting.append(pool.submit(function, task))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+class _Process:
+    """A child process that does `_decode_some`, until it is closed or this process is gone."""
+
+    def __init__(self) -> None:
+        # A session of its own: Ctrl-C is for this process, which ends the child by closing its pipe.
+        try:
+            self.child = subprocess.Popen(
+                [sys.executable, "-P", "-W", "ignore", "-m", "ganzoo.images"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise DataError(f"no process can be started to decode images: {error}") from error
+
+    def __enter__(self) -> "_Process":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.child.communicate()
+
+    def __call__(self, contents: list[bytes], size: int, channels: int) -> tuple[Pixels, dict[int, str]]:
+        try:
+            _send(self.child.stdin, [size, channels], contents)
+            failures, (rows,) = _receive(self.child.stdout)
+        except (OSError, EOFError) as error:
+            code = self.child.wait()
+            raise DataError(
+                f"a process that decodes images ended early (code {code}): is there memory left?"
+            ) from error
+        pixels = np.frombuffer(rows, np.uint8).reshape(-1, channels, size, size)
+        return pixels, {int(i): message for i, message in failures.items()}
+
+
+def _send(pipe: Any, header: Any, contents: list[Any]) -> None:
+    pipe.write(json.dumps([header, [len(content) for content in contents]]).encode() + b"\n")
+    for content in contents:
+        pipe.write(content)
+    pipe.flush()
+
+
+def _receive(pipe: Any) -> tuple[Any, list[bytes]]:
+    """What `_send` sent. Raises EOFError if it is not all there."""
+    line = pipe.readline()
+    if not line.endswith(b"\n"):
+        raise EOFError
+    header, lengths = json.loads(line)
+    contents = [pipe.read(length) for length in lengths]
+    if [len(content) for content in contents] != lengths:
+        raise EOFError
+    return header, contents
+
+
+def _serve() -> None:
+    """What a `_Process` runs, until its pipe is closed."""
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            (size, channels), contents = _receive(sys.stdin.buffer)
+            rows, failures = _decode_some(contents, size, channels)
+            _send(sys.stdout.buffer, failures, [rows.tobytes()])
+
+
+def _decode_some(contents: list[bytes], size: int, channels: int) -> tuple[Pixels, dict[int, str]]:
+    """Those of the images that can be read (n, channels, size, size), and why the others, by position, cannot."""
+    rows, failures = [], {}
+    for i, content in enumerate(contents):
+        try:
+            rows.append(_decode(content, size, channels))
+        except UNREADABLE as error:
+            failures[i] = str(error)
+    return np.array(rows, np.uint8).reshape(len(rows), channels, size, size), failures
+
+
+def _decode(content: bytes, size: int, channels: int) -> Pixels:
+    """One image as (channels, size, size): upright, on white where transparent, centre-cropped, resized."""
+    with Image.open(io.BytesIO(content)) as opened:
+        # libjpeg halves a large JPEG as it decodes, down to no less than twice the size: 3 to 6 times faster, and a
+        # quarter of a grey level away on average from resizing it whole.
+        opened.draft(None, (2 * size, 2 * size))
+        image: Image.Image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I"):  # 16 bits a pixel; Pillow would clip them to 8
+            image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = image.convert("L" if channels == 1 else "RGB")
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    image = image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
+
+
+if __name__ == "__main__":
+    _serve()

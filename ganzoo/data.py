@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ganzoo import images
+from ganzoo.decode import Source
 from ganzoo.errors import ConfigError, DataError, UnknownNameError, did_you_mean
 from ganzoo.plugins import registry
 from ganzoo.registry import build
@@ -97,7 +98,7 @@ def load(
     return _decoded(images.open_path(path), image_size, channels)
 
 
-def _decoded(source: images.Source, image_size: int | None, channels: int | None) -> Data:
+def _decoded(source: Source, image_size: int | None, channels: int | None) -> Data:
     items, labels = images.load(source, image_size, channels)
     return Data(torch.from_numpy(items), None if labels is None else torch.from_numpy(labels))
 

@@ -1,14 +1,9 @@
 """From encoded images (a folder, a zip, a data set of the Hub) to pixels, decoded once and kept in a cache on disk.
 
-Processes that run this very module do the decoding: encoded bytes in, pixels out, over pipes. Python holds its lock
-for most of the time that a small JPEG takes, so two threads are slower than one (32x32 on two cores: 130 µs an image
-in one thread, 150 in two, 60 in two processes; large photos gain the same from either). They are plain child processes
-because multiprocessing would either fork a process that has torch's threads or run a person's script again.
-
 The cache is `images/<hash>/` under `$GANZOO_CACHE`, `$XDG_CACHE_HOME/ganzoo` or `~/.cache/ganzoo`: `items.npy`, uint8
 (N, C, H, W), which training maps into memory, and `index.json`, which says what it was made from, which images were
 skipped, and the CRC-32 of the pixels. The hash is of size, channels and every file's name, length and time (in a zip:
-CRC-32), so that changed images are other images. Imports no torch: the processes start in a quarter of a second.
+CRC-32), so that changed images are other images.
 """
 
 import contextlib
@@ -19,31 +14,22 @@ import logging
 import math
 import mmap
 import os
-import queue
 import re
-import subprocess
 import sys
 import time
 import zipfile
 import zlib
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
+from ganzoo.decode import SMALL, UNREADABLE, Labels, Pixels, Source, decode_all, few
 from ganzoo.errors import ConfigError, DataError
 
 logger = logging.getLogger("ganzoo")
-
-Pixels = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
 
 FORMAT = 1
 """Of the cache, and of how images are decoded: part of the hash."""
@@ -53,37 +39,6 @@ SUFFIXES = frozenset(
 )
 DEFAULT_SIZE = 64
 """Pixels a side for images whose own size is larger or differs."""
-SMALL = 2 << 20
-"""Bytes of encoded images that this process decodes by itself, in well under a second, and keeps in no cache: a folder
-of a few pictures should leave nothing behind. Also what a further process has to get to be worth starting."""
-CHUNK = 1 << 20
-"""Bytes, encoded or decoded, that a process gets at a time."""
-UNREADABLE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    RuntimeError,
-    Image.DecompressionBombError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What Pillow and zipfile raise for a damaged (or encrypted) file."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Encoded images, in a fixed order.
-
-    `read` gives the bytes of the i-th, from any thread; `size` is their sum; `identity` (JSON) differs where any of
-    them does; `labels` are class numbers (N,), if any.
-    """
-
-    what: str
-    names: list[str]
-    read: Callable[[int], bytes]
-    size: int
-    identity: Any
-    labels: Labels | None
 
 
 def open_path(path: Path) -> Source:
@@ -176,8 +131,13 @@ def open_hub(
         name, at, revision = spec.partition("@")
         if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or (at and not revision):
             raise DataError(f"hf:{spec} is not of the form hf:ORG/NAME[@REVISION] or hf:./folder")
-    silent = datasets.are_progress_bars_disabled() or (logger.isEnabledFor(logging.INFO) and sys.stderr.isatty())
-    if not silent:
+        if Path(name).exists():  # which the library would take, in silence
+            raise DataError(
+                f"hf:{spec} is a folder here too: write hf:./{name} for it, or start elsewhere for the Hub's"
+            )
+    wanted = logger.isEnabledFor(logging.INFO) and sys.stderr.isatty()
+    hide = not wanted and not datasets.are_progress_bars_disabled()
+    if hide:
         datasets.disable_progress_bars()
     try:
         found = datasets.load_dataset(name, config, split=str(split), revision=revision or None, keep_in_memory=False)
@@ -191,7 +151,7 @@ def open_hub(
         told = f"{error}" if cause is error else f"{error} ({type(cause).__name__}: {cause})"
         raise DataError(f"hf:{spec} cannot be loaded: {told.strip()}: {advice}") from error
     finally:
-        if not silent:
+        if hide:
             datasets.enable_progress_bars()
 
     def kinds(kind: type) -> list[str]:
@@ -226,15 +186,15 @@ def open_hub(
 
     def read(i: int) -> bytes:
         row = raw[i][column] or {"bytes": b"", "path": ""}
-        content: bytes = row["bytes"] if row["bytes"] is not None else _read(row["path"])
+        content: bytes = row["bytes"] if row["bytes"] is not None else _read(row["path"] or "")
         return content
 
     files = [part["filename"] for part in found.cache_files]
     size = raw.data.nbytes
-    if (raw[0][column] or {}).get("bytes") is None:  # a folder of images: the table holds paths alone
+    if any(chunk.field("bytes").null_count for chunk in raw.data.column(column).chunks):  # paths instead, of a folder
         rows = (raw[i][column] for i in range(len(raw)))
-        pictures = [row["path"] if row else "" for row in rows]
-        size = sum(_facts(pictures)[0])
+        pictures = [row["path"] or "" for row in rows if row and row["bytes"] is None]
+        size += sum(_facts(pictures)[0])
         files += pictures
     identity = [str(split), column, len(raw), files, _facts(files)]
     names = [f"row {i}" for i in range(len(raw))]
@@ -287,18 +247,11 @@ def load(source: Source, image_size: int | None, channels: int | None) -> tuple[
             )
             items, skipped = _decode_into_memory(source, shape)
     if skipped:
-        logger.warning(
-            "skipped %d of %d images that cannot be read: %s", len(skipped), len(source.names), _few(skipped)
-        )
+        logger.warning("skipped %d of %d images that cannot be read: %s", len(skipped), len(source.names), few(skipped))
     labels = source.labels
     if skipped and labels is not None:
         labels = np.delete(labels, list(skipped))
     return items, labels
-
-
-def _few(skipped: dict[int, str]) -> str:
-    shown = "; ".join(list(skipped.values())[:5])
-    return f"{shown}; and {len(skipped) - 5} more" if len(skipped) > 5 else shown
 
 
 def _peek(source: Source) -> tuple[int, int]:
@@ -315,6 +268,15 @@ def _peek(source: Source) -> tuple[int, int]:
     own = sizes.pop() if len(sizes) == 1 else DEFAULT_SIZE
     grey = bool(modes) and all(mode in ("1", "L", "LA") or mode.startswith("I") for mode in modes)
     return min(own, DEFAULT_SIZE), 1 if grey else 3
+
+
+def _decode_into_memory(source: Source, shape: tuple[int, ...]) -> tuple[Pixels, dict[int, str]]:
+    skipped: dict[int, str] = {}
+    items, done = np.empty(shape, np.uint8), 0
+    for block in decode_all(source, shape, skipped):
+        items[done : done + len(block)] = block
+        done += len(block)
+    return items[:done], skipped
 
 
 # The cache.
@@ -377,7 +339,7 @@ def _make_cache(folder: Path, source: Source, shape: tuple[int, ...]) -> None:
     """Write the pixels, then what says that they are whole. Each is written beside and then put in place."""
     skipped: dict[int, str] = {}
     crc = 0
-    with _put(folder / "items.npy") as file, contextlib.closing(_decode_all(source, shape, skipped)) as blocks:
+    with _put(folder / "items.npy") as file, contextlib.closing(decode_all(source, shape, skipped)) as blocks:
         file.write(_header(shape))
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, file.tell() + math.prod(shape))  # a full disk is told now
@@ -432,179 +394,3 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-# Decoding.
-
-
-def _decode_into_memory(source: Source, shape: tuple[int, ...]) -> tuple[Pixels, dict[int, str]]:
-    skipped: dict[int, str] = {}
-    items, done = np.empty(shape, np.uint8), 0
-    for block in _decode_all(source, shape, skipped):
-        items[done : done + len(block)] = block
-        done += len(block)
-    return items[:done], skipped
-
-
-def _decode_all(source: Source, shape: tuple[int, ...], skipped: dict[int, str]) -> Generator[Pixels, None, None]:
-    """Blocks of decoded images in order. Those that cannot be read are left out, and named in `skipped`.
-
-    Raises:
-        DataError: more than 1 % cannot be read, or a process that decodes ended.
-    """
-    n, channels, size, _ = shape
-    workers = min(_cores(), source.size // SMALL)
-    step = max(1, min(256, CHUNK // max(channels * size * size, source.size // n)))
-
-    def block(start: int) -> tuple[int, Pixels, dict[int, str]]:
-        contents, unread = [], {}
-        for i in range(start, min(start + step, n)):
-            try:
-                contents.append(source.read(i))
-            except UNREADABLE as error:
-                contents.append(b"")
-                unread[i] = str(error)
-        decode = idle.get()
-        try:
-            rows, failures = decode(contents, size, channels)
-        finally:
-            idle.put(decode)
-        return len(contents), rows, {start + i: unread.get(start + i, message) for i, message in failures.items()}
-
-    idle: queue.SimpleQueue[Callable[[list[bytes], int, int], tuple[Pixels, dict[int, str]]]] = queue.SimpleQueue()
-    with contextlib.ExitStack() as stack:
-        blocks: Iterator[tuple[int, Pixels, dict[int, str]]]
-        advance = None
-        if source.size >= SMALL:
-            from ganzoo.progress import counting
-
-            advance = stack.enter_context(counting(n, "images"))
-        if workers < 2:
-            idle.put(_decode_some)
-            blocks = map(block, range(0, n, step))
-        else:
-            for _ in range(workers):
-                idle.put(stack.enter_context(_Process()))
-            pool = stack.enter_context(ThreadPoolExecutor(workers))
-            blocks = _in_order(pool, block, range(0, n, step), 3 * workers)
-        for count, rows, failures in blocks:
-            skipped |= {i: f"{source.names[i]}: {message}" for i, message in failures.items()}
-            if advance:
-                advance(count)
-            yield rows
-    if len(skipped) > n / 100:
-        raise DataError(f"{len(skipped)} of {n} images in {source.what} cannot be read: {_few(skipped)}")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
-def _in_order(pool: ThreadPoolExecutor, function: Callable[[int], Any], tasks: range, ahead: int) -> Iterator[Any]:
-    """What `pool.map` gives, at most `ahead` results early: memory stays small however slow the reader is."""
-    waiting: deque[Future[Any]] = deque()
-    for task in tasks:
-        waiting.append(pool.submit(function, task))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-class _Process:
-    """A child process that does `_decode_some`, until it is closed or this process is gone."""
-
-    def __init__(self) -> None:
-        # A session of its own: Ctrl-C is for this process, which ends the child by closing its pipe.
-        try:
-            self.child = subprocess.Popen(
-                [sys.executable, "-P", "-W", "ignore", "-m", "ganzoo.images"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise DataError(f"no process can be started to decode images: {error}") from error
-
-    def __enter__(self) -> "_Process":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.child.communicate()
-
-    def __call__(self, contents: list[bytes], size: int, channels: int) -> tuple[Pixels, dict[int, str]]:
-        try:
-            _send(self.child.stdin, [size, channels], contents)
-            failures, (rows,) = _receive(self.child.stdout)
-        except (OSError, EOFError) as error:
-            code = self.child.wait()
-            raise DataError(
-                f"a process that decodes images ended early (code {code}): is there memory left?"
-            ) from error
-        pixels = np.frombuffer(rows, np.uint8).reshape(-1, channels, size, size)
-        return pixels, {int(i): message for i, message in failures.items()}
-
-
-def _send(pipe: Any, header: Any, contents: list[Any]) -> None:
-    pipe.write(json.dumps([header, [len(content) for content in contents]]).encode() + b"\n")
-    for content in contents:
-        pipe.write(content)
-    pipe.flush()
-
-
-def _receive(pipe: Any) -> tuple[Any, list[bytes]]:
-    """What `_send` sent. Raises EOFError if it is not all there."""
-    line = pipe.readline()
-    if not line.endswith(b"\n"):
-        raise EOFError
-    header, lengths = json.loads(line)
-    contents = [pipe.read(length) for length in lengths]
-    if [len(content) for content in contents] != lengths:
-        raise EOFError
-    return header, contents
-
-
-def _serve() -> None:
-    """What a `_Process` runs, until its pipe is closed."""
-    with contextlib.suppress(EOFError, BrokenPipeError):
-        while True:
-            (size, channels), contents = _receive(sys.stdin.buffer)
-            rows, failures = _decode_some(contents, size, channels)
-            _send(sys.stdout.buffer, failures, [rows.tobytes()])
-
-
-def _decode_some(contents: list[bytes], size: int, channels: int) -> tuple[Pixels, dict[int, str]]:
-    """Those of the images that can be read (n, channels, size, size), and why the others, by position, cannot."""
-    rows, failures = [], {}
-    for i, content in enumerate(contents):
-        try:
-            rows.append(_decode(content, size, channels))
-        except UNREADABLE as error:
-            failures[i] = str(error)
-    return np.array(rows, np.uint8).reshape(len(rows), channels, size, size), failures
-
-
-def _decode(content: bytes, size: int, channels: int) -> Pixels:
-    """One image as (channels, size, size): upright, on white where transparent, centre-cropped, resized."""
-    with Image.open(io.BytesIO(content)) as opened:
-        # libjpeg halves a large JPEG as it decodes, down to no less than twice the size: 3 to 6 times faster, and a
-        # quarter of a grey level away on average from resizing it whole.
-        opened.draft(None, (2 * size, 2 * size))
-        image: Image.Image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith("I"):  # 16 bits a pixel; Pillow would clip them to 8
-            image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        image = image.convert("L" if channels == 1 else "RGB")
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    image = image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BICUBIC)
-    return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
-
-
-if __name__ == "__main__":
-    _serve()

@@ -21,6 +21,7 @@ from PIL import Image
 
 from ganzoo import ConfigError, DataError, images
 from ganzoo.data import load
+from ganzoo.decode import SMALL, Process, decode_one
 
 LOAD = """
 import logging, sys, zlib
@@ -56,7 +57,7 @@ def fill(folder, n):
         path = folder / "ab"[i % 2] / f"{i:02d}.bmp"
         path.parent.mkdir(parents=True, exist_ok=True)
         noise(rng, 256).save(path)
-    assert sum(path.stat().st_size for path in folder.rglob("*.bmp")) // images.SMALL == n // 12
+    assert sum(path.stat().st_size for path in folder.rglob("*.bmp")) // SMALL == n // 12
     return folder
 
 
@@ -74,7 +75,7 @@ def decodings(caplog):
 
 def by_itself(path):
     """What the cache must hold: each file through Pillow, here and now."""
-    rows = [images._decode(name.read_bytes(), 16, 3) for name in sorted(Path(path).rglob("*.*"))]
+    rows = [decode_one(name.read_bytes(), 16, 3) for name in sorted(Path(path).rglob("*.*"))]
     return np.ascontiguousarray(np.stack(rows))
 
 
@@ -197,7 +198,6 @@ def test_a_cache_that_cannot_be_written(folder, tmp_path, caplog, monkeypatch):
     assert "Not a directory" in warning
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
 def test_a_full_disk(large):
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
     done = subprocess.run([sys.executable, "-c", limit + LOAD, large, "INFO"], capture_output=True, text=True)
@@ -244,7 +244,7 @@ def test_skipped_images_are_told_again_from_the_cache(tmp_path, caplog):
         assert data.labels.tolist() == (expected // 101).tolist()
         assert "skipped 1 of 202 images that cannot be read: a/007.bmp: cannot identify" in caplog.text
     assert decodings(caplog) == 0
-    last = images._decode((tmp_path / "pictures" / "b" / "201.bmp").read_bytes(), 16, 3)
+    last = decode_one((tmp_path / "pictures" / "b" / "201.bmp").read_bytes(), 16, 3)
     assert np.array_equal(data.items[-1], last)
 
     for i in range(10, 13):
@@ -255,7 +255,7 @@ def test_skipped_images_are_told_again_from_the_cache(tmp_path, caplog):
 
 
 def test_a_process_that_ends_early():
-    with images._Process() as process:
+    with Process() as process:
         process.child.kill()
         process.child.wait()
         with pytest.raises(DataError, match=r"ended early \(code -9\)"):
@@ -269,12 +269,11 @@ def test_large_photos_are_decoded_smaller(tmp_path):
     buffer = io.BytesIO()
     photo.save(buffer, "JPEG", quality=95)
     whole = np.asarray(photo.crop((100, 0, 700, 600)).resize((48, 48), Image.Resampling.BICUBIC), np.int16)
-    difference = images._decode(buffer.getvalue(), 48, 3).transpose(1, 2, 0) - whole
+    difference = decode_one(buffer.getvalue(), 48, 3).transpose(1, 2, 0) - whole
     assert np.abs(difference).mean() < 1
     assert abs(difference.mean()) < 0.3
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
 @pytest.mark.parametrize("level", ["INFO", "WARNING"])
 def test_the_bar_on_a_terminal(large, level):
     ours, theirs = pty.openpty()
@@ -317,6 +316,7 @@ def parquet(tmp_path, monkeypatch):
         return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
 
     write.ClassLabel = lambda values: (datasets.ClassLabel(names=["x", "y", "z"]), values)
+    write.Image = lambda values: (datasets.Image(), values)
     write.Value = lambda kind, values: (datasets.Value(kind), values)
     return write
 
@@ -344,6 +344,12 @@ def test_a_large_data_set_is_cached(parquet, caplog):
     assert decodings(caplog) == 1
     assert torch.equal(load("hf:./set", image_size=256, options={"split": "train[:20]"}).items, pictures[:20])
     assert decodings(caplog) == 2
+
+
+def test_a_row_without_an_image(parquet):
+    parquet(n=2, names=(), image=parquet.Image([None, Image.new("RGB", (8, 8))]))
+    with pytest.raises(DataError, match=r"1 of 2 images in hf:./set cannot be read: row 0: "):
+        load("hf:./set")
 
 
 def test_a_folder_of_images_as_a_data_set(folder, parquet, caplog):
@@ -387,6 +393,7 @@ def test_a_data_set_without_images(parquet):
         ("hf:./nowhere", {}, DataError, r"no folder nowhere"),
         ("hf:./empty", {}, DataError, "any data files"),
         ("hf:./code", {}, DataError, "scripts are no longer supported"),
+        ("hf:set", {}, DataError, "write hf:./set"),
         ("hf:", {}, DataError, "not of the form"),
         ("hf:a/b/c", {}, DataError, "not of the form"),
         ("hf:a/b@", {}, DataError, "not of the form"),

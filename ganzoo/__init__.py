@@ -8,6 +8,7 @@ from ganzoo.errors import (
     CheckpointError,
     ConfigError,
     DataError,
+    EvaluationError,
     ExportError,
     GanzooError,
     HubError,
@@ -24,8 +25,10 @@ from ganzoo.zoo import create, list_architectures, list_data, list_losses, list_
 if TYPE_CHECKING:
     from ganzoo.card import cards_folder
     from ganzoo.data import Data
+    from ganzoo.evaluation import Evaluator, evaluate
     from ganzoo.hub import from_pretrained, push
     from ganzoo.loss import Batch, Loss, Objective, Penalty
+    from ganzoo.results import Result
     from ganzoo.rng import Rng
     from ganzoo.sampling import sample
     from ganzoo.training import Run, train
@@ -37,6 +40,8 @@ __all__ = [
     "ConfigError",
     "Data",
     "DataError",
+    "EvaluationError",
+    "Evaluator",
     "ExportError",
     "GanzooError",
     "HubError",
@@ -44,6 +49,7 @@ __all__ = [
     "Objective",
     "Penalty",
     "PluginError",
+    "Result",
     "Rng",
     "Run",
     "SampleError",
@@ -53,6 +59,7 @@ __all__ = [
     "WeightsError",
     "cards_folder",
     "create",
+    "evaluate",
     "from_pretrained",
     "hookimpl",
     "list_architectures",
@@ -72,11 +79,14 @@ _LAZY = {
     "Batch": "loss",
     "Data": "data",
     "cards_folder": "card",
+    "Evaluator": "evaluation",
+    "evaluate": "evaluation",
     "from_pretrained": "hub",
     "Loss": "loss",
     "Objective": "loss",
     "Penalty": "loss",
     "push": "hub",
+    "Result": "results",
     "Rng": "rng",
     "Run": "training",
     "sample": "sampling",

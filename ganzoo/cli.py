@@ -475,4 +475,4 @@ def _as_source(folder: Path) -> str:
     return text if os.sep in text or text.startswith(".") else f".{os.sep}{text}"
 
 
-from ganzoo import cli_share  # noqa: E402, F401  (its commands join the app)
+from ganzoo import cli_eval, cli_share  # noqa: E402, F401  (their commands join the app)

@@ -8,6 +8,7 @@
     ├── TrainingError      training cannot go on (a non-finite loss)
     ├── CheckpointError    a run folder or checkpoint cannot be written or read
     ├── SampleError        images cannot be drawn or written
+    ├── EvaluationError    a generator cannot be measured, or figures cannot be compared
     ├── WeightsError       published or foreign weights are missing, damaged, hostile or do not fit
     ├── HubError           the Hub cannot be reached, refuses, or lacks what is asked for
     └── ExportError        a model cannot be exported
@@ -48,6 +49,10 @@ class CheckpointError(GanzooError):
 
 class SampleError(GanzooError):
     """Images cannot be drawn or written."""
+
+
+class EvaluationError(GanzooError):
+    """A generator cannot be measured, or figures cannot be compared."""
 
 
 class WeightsError(GanzooError):

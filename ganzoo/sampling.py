@@ -8,7 +8,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -160,8 +160,8 @@ def grid(pixels: Pixels, columns: int | None = None) -> Image.Image:
     return Image.fromarray(padded[:, :, 0] if channels == 1 else padded)
 
 
-def load_run(folder: Path) -> nn.Module:
-    """The averaged generator of a run's newest checkpoint, in evaluation mode on the CPU.
+def load_run(folder: Path, part: Literal["ema", "generator"] = "ema") -> nn.Module:
+    """The averaged generator of a run's newest checkpoint, or the raw one, in evaluation mode on the CPU.
 
     Raises:
         CheckpointError: no run there, or no whole checkpoint in it yet.
@@ -172,5 +172,5 @@ def load_run(folder: Path) -> nn.Module:
         raise CheckpointError(f"{folder} has no checkpoint yet: let it train to the first one")
     model = checkpoint.state["model"]
     g: nn.Module = network(model["architecture"], "generator", {}, model["generator"])
-    g.load_state_dict(checkpoint.part("ema"))
+    g.load_state_dict(checkpoint.part(part))
     return g.eval()

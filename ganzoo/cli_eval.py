@@ -1,0 +1,92 @@
+"""The command that measures generators."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ganzoo.cli import Json, _print_json, _print_table, app
+
+if TYPE_CHECKING:
+    from ganzoo.results import Result
+
+
+@app.command("eval")
+def eval_(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Folders, hf-hub:ORG/NAME[@REVISION], pretrained names, or .json files that --json printed.",
+        ),
+    ],
+    data: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="What to compare with: a name, or a folder or zip of images.")
+    ] = None,
+    data_dir: Annotated[str, typer.Option(help="Where named data sets lie or are downloaded to.")] = "data",
+    metrics: Annotated[
+        str | None, typer.Option(help="Of fid,kid,is,prdc,modes.  [default: all that the data allows]")
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="mnist, inception[=FILE] or timm:NAME[=FILE].  [default: mnist for grey images of 28 or 32 pixels]"
+        ),
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("-n", min=1, help="Samples.  [default: 10000; 26000 for stacked_mnist]")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the latents.")] = 0,
+    raw: Annotated[bool, typer.Option("--raw", help="A run's generator itself, not the averaged one.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute everything anew, keep nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure generators (extra: ganzoo[eval]). Rows that were not measured alike are refused."""
+    saved = [source for source in sources if source.endswith(".json")]
+    if data is None and len(saved) < len(sources):
+        raise typer.BadParameter("say what to compare with: --data SPEC")
+
+    from ganzoo.evaluation import evaluate_sources
+    from ganzoo.parts import choose_device
+    from ganzoo.results import compare, read_results
+
+    results = [result for path in saved for result in read_results(Path(path))]
+    if data is not None and len(saved) < len(sources):
+        results += evaluate_sources(
+            [source for source in sources if source not in saved], data, data_dir=data_dir, features=features, n=n,
+            metrics=None if metrics is None else metrics.split(","), seed=seed, raw=raw, device=choose_device(device),
+            use_cache=not no_cache,
+        )  # fmt: skip
+    compare(results)
+    if as_json:
+        _print_json([result.to_dict() for result in results])
+        return
+    _print_results(results)
+
+
+def _print_results(results: "list[Result]") -> None:
+    """A row each, the floor below; what all rows share goes to stderr."""
+    names = [name for name in results[0].values if not name.endswith(("_perfect", "_std"))]
+    table: list[tuple[str, ...]] = [("", *names)]
+    for result in results:
+        cells = []
+        for name in names:
+            value = result.values.get(name)
+            cell = "-" if value is None else f"{value:.4g}"
+            if f"{name}_std" in result.values:
+                cell += f" ± {result.values[f'{name}_std']:.2g}"
+            if name == "fid" and result.fid_multiple is not None:
+                cell += f" ({result.fid_multiple:.1f} x floor)"
+            if f"{name}_perfect" in result.values:
+                cell += f" (perfect {result.values[f'{name}_perfect']:.4g})"
+            cells.append(cell)
+        kind = result.weights.get("kind")
+        table.append((f"{result.source} ({kind})" if kind else result.source, *cells))
+    if floor := results[0].floor:
+        cells = [f"{floor[name]:.4g}" if name in floor else "-" for name in names]
+        table.append((f"floor: {floor['n']:,.0f} test images", *cells))
+    _print_table(table)
+    print(f"protocol: {json.dumps(results[0].protocol)}", file=sys.stderr)

@@ -4,6 +4,7 @@ Each figure comes with its protocol, all that it depends on beside the generator
 never put side by side. torch-fidelity computes FID, KID and the Inception score from the features that are kept here.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -55,8 +56,8 @@ class Evaluator:
         data: a data spec, or `ganzoo.Data` of images; all of it (of named data: the training split) is the reference.
         data_dir: where named data lies.
         metrics: of `METRICS`; None: all that the features and the data can give.
-        features: see `ganzoo.features.extractor`; None: "mnist" for grey images of 28 or 32 pixels and for
-            stacked_mnist, else "inception".
+        features: see `ganzoo.features.extractor`, or an `Extractor`; None: "mnist" for grey images of 28 or 32 pixels
+            and for stacked_mnist, else "inception".
         n: samples of a generator; None: 10,000, or 26,000 for three digits in one image.
         seed: of their latents.
         image_size, channels: of the images that will be measured; None: the data's own.
@@ -74,7 +75,7 @@ class Evaluator:
         *,
         data_dir: str = "data",
         metrics: Sequence[str] | None = None,
-        features: str | None = None,
+        features: str | Extractor | None = None,
         n: int | None = None,
         seed: int = 0,
         image_size: int | None = None,
@@ -98,8 +99,8 @@ class Evaluator:
             digits = name == "stacked_mnist" or self.shape in ((1, 28, 28), (1, 32, 32))
             features = "mnist" if digits else "inception"
         self.device, self.use_cache = torch.device(device), use_cache
-        self.extractor: Extractor = extractor(features).to(self.device)
-        self.n = n or (26_000 if self.shape[0] == 3 and features == "mnist" else 10_000)
+        self.extractor = (extractor(features) if isinstance(features, str) else features).to(self.device)
+        self.n = n or (26_000 if self.shape[0] == 3 and self.extractor.name == "mnist" else 10_000)
         self.seed = seed
         self.protocol: dict[str, Any] = {
             "data": name,
@@ -170,6 +171,8 @@ class Evaluator:
                 "mean": torch.from_numpy(statistics["mu"]), "covariance": torch.from_numpy(statistics["sigma"]),
                 "features": features[chosen],
             }  # fmt: skip
+            if logits is not None:
+                tensors["groups"] = torch.tensor(logits.shape[1])
             if self.extractor.name == "mnist" and logits is not None:
                 classes, sure = _digits(logits)
                 tensors["digits"] = classes.flatten().bincount(minlength=logits.shape[2])
@@ -182,9 +185,9 @@ class Evaluator:
         """The metrics to compute, each checked against what there is."""
         reference, shape = self._reference, self.shape
         problems = {}
-        if self.extractor.name not in ("mnist", "inception"):
+        if "groups" not in reference:
             problems["is"] = f"a score of classes, which the features {self.extractor.name} do not have"
-        elif self.extractor.name == "mnist" and shape[0] != 1:
+        elif reference["groups"] != 1:
             problems["is"] = "a score of one class an image, and these images have one a channel"
         if "digits" not in reference:
             problems["modes"] = "counted with the classifier of digits: --features mnist"
@@ -199,15 +202,15 @@ class Evaluator:
         for name in chosen:
             if name in problems:
                 raise EvaluationError(f"{name!r} is {problems[name]}")
-        for name, least in (("fid", 2), ("kid", KID_SUBSET), ("prdc", NEIGHBOURS + 1), ("is", IS_SPLITS)):
-            for count, what in ((self.n, "samples"), (len(reference["features"]), "images in the reference")):
-                if name in chosen and count < least and not (name == "is" and what != "samples"):
-                    raise EvaluationError(
-                        f"{name!r} needs at least {least:,} {what}, not {count:,}: take more, or leave it out of the "
-                        "metrics"
-                    )
+        there = self.protocol["reference"]["n"]
+        for name, least in (("fid", 2), ("kid", KID_SUBSET), ("is", IS_SPLITS), ("prdc", NEIGHBOURS + 1)):
+            if name in chosen and min(self.n, there) < least:
+                raise EvaluationError(
+                    f"{name!r} needs {least:,} samples and as many images to compare with, not {self.n:,} and "
+                    f"{there:,}: give more, or leave it out of the metrics"
+                )
         width = reference["features"].shape[1]
-        if "fid" in chosen and min(self.n, self.protocol["reference"]["n"]) <= width:
+        if "fid" in chosen and min(self.n, there) <= width:
             logger.warning("FID over %d features is much too high with as few as %d samples", width, self.n)
         return chosen
 
@@ -254,7 +257,8 @@ class Evaluator:
             balance, code = share, classes[:, 0]
             for i in range(1, groups):  # stacked: channels are independent, so shares multiply
                 balance, code = np.outer(balance, share).ravel(), code * kinds + classes[:, i]
-            values |= modes(code.bincount(minlength=kinds**groups).numpy(), balance)
+            found = modes(code.bincount(minlength=kinds**groups).numpy(), balance)
+            values |= {name: value for name, value in found.items() if groups > 1 or "uniform" not in name}
             values["confident"] = sure.double().mean().item()
         return values
 
@@ -372,10 +376,12 @@ def _cached(kind: str, key: Any, suffix: str) -> Path:
 def _read_json(path: Path) -> dict[str, float] | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): float(value) for name, value in found.items()}
+        if not all(isinstance(value, int | float) for value in found.values()):
+            raise ValueError("it does not hold figures")
+        return found  # type: ignore[no-any-return]
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         logger.warning("%s is damaged, computing it anew: %s", path, error)
         return None
 
@@ -388,7 +394,8 @@ def _write(path: Path, write: Callable[[Path], Any]) -> None:
         write(beside)
         os.replace(beside, path)
     except (OSError, SafetensorError) as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
         logger.warning("%s cannot be written, so it will be computed again: %s", path, error)
 
 

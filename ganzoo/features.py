@@ -1,5 +1,6 @@
 """What images are measured by: networks that turn uint8 images into features and, where they have classes, logits."""
 
+import difflib
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,8 @@ class InceptionFeatures(Extractor):
                 self.name, ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
             )
         except RuntimeError as error:
-            raise EvaluationError(f"{path} does not hold torch-fidelity's Inception weights: {error}") from error
+            told = " ".join(str(error).split())[:300]
+            raise EvaluationError(f"{path} does not hold torch-fidelity's Inception weights: {told}") from error
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features, logits = self.net(_three_channels(images))
@@ -106,12 +108,14 @@ class TimmFeatures(Extractor):
         from timm.data.config import resolve_model_data_config
 
         if not timm.is_model(model):
-            raise EvaluationError(f"timm has no model {model!r}: {did_you_mean(model, timm.list_models())}")
+            near = difflib.get_close_matches(model, timm.list_models(), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "timm.list_models() has them all"
+            raise EvaluationError(f"timm has no model {model!r}: {hint}")
         try:
             self.net: Any = timm.create_model(model, pretrained=file is None, num_classes=0)
         except (OSError, RuntimeError) as error:
             raise EvaluationError(
-                f"timm's weights of {model} cannot be fetched: {error}. "
+                f"timm's weights of {model} cannot be fetched: {str(error).rstrip('.')}. "
                 f"Give a local file: --features timm:{model}=FILE.safetensors"
             ) from error
         config: dict[str, Any] = resolve_model_data_config(self.net)  # type: ignore[no-untyped-call]
@@ -135,7 +139,8 @@ class TimmFeatures(Extractor):
         try:
             self.net.load_state_dict(tensors)
         except RuntimeError as error:
-            raise EvaluationError(f"{path} does not hold the weights of timm's {model}: {error}") from error
+            told = " ".join(str(error).split())[:300]
+            raise EvaluationError(f"{path} does not hold the weights of timm's {model}: {told}") from error
 
     def forward(self, images: Tensor) -> tuple[Tensor, None]:
         x = _resized(_three_channels(images).float(), self.size, self.mode)

@@ -27,7 +27,16 @@ HEAVY = (
 
 
 @pytest.mark.parametrize(
-    "arguments", [["list"], ["list", "--losses", "--json"], ["plugins"], ["--help"], ["train", "--help"], ["--version"]]
+    "arguments",
+    [
+        ["list"],
+        ["list", "--losses", "--json"],
+        ["plugins"],
+        ["--help"],
+        ["train", "--help"],
+        ["eval", "--help"],
+        ["--version"],
+    ],
 )
 def test_start_up_imports_nothing_heavy(arguments):
     script = f"""
@@ -51,7 +60,7 @@ def test_public_names():
     for name in ganzoo.__all__:
         assert getattr(ganzoo, name) is not None
     assert set(ganzoo.__all__) <= set(dir(ganzoo))
-    for name in ("train", "sample"):  # a submodule of that name would hide the function once it is imported
+    for name in ("train", "sample", "evaluate"):  # a submodule of that name would hide the function once it is imported
         assert callable(getattr(ganzoo, name))
         assert not (ROOT / "ganzoo" / f"{name}.py").exists()
     with pytest.raises(AttributeError, match="nonsense"):

@@ -53,7 +53,8 @@ class Evaluator:
     """Measures generators against one reference, which is prepared once: `evaluator(g)` gives a `Result`.
 
     Args:
-        data: a data spec, or `ganzoo.Data` of images; all of it (of named data: the training split) is the reference.
+        data: a data spec, or `ganzoo.Data` of images, which has no floor. The reference is all of it; of named data,
+            the training split.
         data_dir: where named data lies.
         metrics: of `METRICS`; None: all that the features and the data can give.
         features: see `ganzoo.features.extractor`, or an `Extractor`; None: "mnist" for grey images of 28 or 32 pixels
@@ -84,14 +85,14 @@ class Evaluator:
         use_cache: bool = True,
     ) -> None:
         _library()
-        for name in metrics or ():
-            if name not in METRICS:
-                raise EvaluationError(f"no metric is called {name!r}: {did_you_mean(name, METRICS)}")
-        name, reference = "data", data
-        if isinstance(data, str):
+        for metric in metrics or ():
+            if metric not in METRICS:
+                raise EvaluationError(f"no metric is called {metric!r}: {did_you_mean(metric, METRICS)}")
+        if isinstance(data, Data):
+            name, reference = "data", data
+        else:
             name = data if data in registry().data else Path(data).resolve().name
             reference = load(data, data_dir, image_size=image_size, channels=channels)
-        assert isinstance(reference, Data)
         if not reference.is_image:
             raise EvaluationError(f"{name} holds no images, and only images can be measured")
         self.shape = tuple(reference.items.shape[1:])
@@ -99,8 +100,9 @@ class Evaluator:
             digits = name == "stacked_mnist" or self.shape in ((1, 28, 28), (1, 32, 32))
             features = "mnist" if digits else "inception"
         self.device, self.use_cache = torch.device(device), use_cache
-        self.extractor = (extractor(features) if isinstance(features, str) else features).to(self.device)
-        self.n = n or (26_000 if self.shape[0] == 3 and self.extractor.name == "mnist" else 10_000)
+        self.extractor = (extractor(features) if isinstance(features, str) else features).to(self.device).eval()
+        stacked = self.shape[0] == 3 and self.extractor.name == "mnist"
+        self.n = n if n is not None else 26_000 if stacked else 10_000
         self.seed = seed
         self.protocol: dict[str, Any] = {
             "data": name,
@@ -155,7 +157,7 @@ class Evaluator:
     def _prepare(self, reference: Data) -> None:
         """The reference's mean and covariance, some of its features, and its classes: computed, or from the cache."""
         fixed = {key: self.protocol[key] for key in ("reference", "features", "versions")}
-        path = _cached("reference", [fixed, AT_MOST], "safetensors")
+        path = _cached("reference", [fixed, AT_MOST, self.device.type], "safetensors")
         tensors = None
         if self.use_cache and path.exists():
             try:
@@ -219,7 +221,7 @@ class Evaluator:
         entry = registry().data.get(data)
         if entry is None or "split" not in signature(resolve(entry.loader)).parameters:
             return None
-        path = _cached("floor", [self.protocol, self.metrics], "json")
+        path = _cached("floor", [self.protocol, self.metrics, self.device.type], "json")
         if self.use_cache and (found := _read_json(path)):
             return found
         side = self.shape[1] if self.shape[1] == self.shape[2] else None
@@ -339,7 +341,9 @@ def evaluate_sources(
         kind = "raw" if raw else "ema"
         weights = {"sha256": digest(g), "kind": kind}
         network = [f"{type(g).__module__}.{type(g).__qualname__}", g.config]
-        path = _cached("result", [network, weights, evaluator.metrics, evaluator.protocol], "json")
+        path = _cached(
+            "result", [network, weights, evaluator.metrics, evaluator.protocol, evaluator.device.type], "json"
+        )
         if use_cache and (values := _read_json(path)):
             result = Result(source, weights, values, evaluator.floor, evaluator.protocol)
         else:

@@ -138,21 +138,27 @@ class Evaluator:
             for block in blocks(g, self.n, self.seed):
                 yield _pixels(block, self.shape)
 
-        values = self._score(*self._extract(images()), self.metrics)
+        values = self._score(*self._extract(images(), self.n), self.metrics)
         weights = {"sha256": digest(g), "kind": kind}
         return Result(source or type(g).__name__, weights, values, self.floor, self.protocol)
 
-    def _extract(self, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor | None]:
-        """uint8 batches to features (N, F) and logits (N, groups, classes) on the CPU."""
-        features, logits = [], []
+    def _extract(self, batches: Iterable[Tensor], n: int) -> tuple[Tensor, Tensor | None]:
+        """n uint8 images in batches to features (n, F) and logits (n, groups, classes) on the CPU."""
+        features = torch.empty(0)
+        logits: Tensor | None = None
         exact = {"enabled": True, "benchmark": False, "deterministic": True, "allow_tf32": False}
+        done = 0
         for batch in batches:
             with torch.no_grad(), torch.backends.cudnn.flags(**exact):
                 one, classes = self.extractor(batch.to(self.device))
-            features.append(one.float().cpu())
-            if classes is not None:
-                logits.append(classes.float().cpu())
-        return torch.cat(features), torch.cat(logits) if logits else None
+            if not done:  # filled in place: small tensors kept one by one hold a gigabyte of freed memory apart
+                features = torch.empty(n, *one.shape[1:])
+                logits = None if classes is None else torch.empty(n, *classes.shape[1:])
+            features[done : done + len(one)] = one
+            if logits is not None:
+                logits[done : done + len(one)] = classes
+            done += len(one)
+        return features, logits
 
     def _prepare(self, reference: Data) -> None:
         """The reference's mean and covariance, some of its features, and its classes: computed, or from the cache."""
@@ -166,7 +172,7 @@ class Evaluator:
                 logger.warning("%s is damaged, computing it anew: %s", path, error)
         if tensors is None:
             logger.info("preparing %d images of %s", len(reference.items), self.protocol["data"])
-            features, logits = self._extract(torch.split(reference.items, BATCH))
+            features, logits = self._extract(torch.split(reference.items, BATCH), len(reference.items))
             statistics = _library()["fid_features_to_statistics"](features)
             chosen = torch.randperm(len(features), generator=Rng(0, 0, "reference").generator)[:AT_MOST]
             tensors = {
@@ -222,14 +228,15 @@ class Evaluator:
         if entry is None or "split" not in signature(resolve(entry.loader)).parameters:
             return None
         path = _cached("floor", [self.protocol, self.metrics, self.device.type], "json")
-        if self.use_cache and (found := _read_json(path)):
-            return found
+        if self.use_cache and (kept := _read_json(path)):
+            return kept
         side = self.shape[1] if self.shape[1] == self.shape[2] else None
         test = load(data, data_dir, image_size=side, channels=self.shape[0], options={"split": "test"})
         chosen = torch.randperm(len(test.items), generator=Rng(0, 0, "floor").generator)[: self.n].sort().values
         enough = tuple(name for name in self.metrics if name != "kid" or len(chosen) >= KID_SUBSET)
         logger.info("preparing %d test images of %s", len(chosen), data)
-        values = {"n": len(chosen), **self._score(*self._extract(torch.split(test.items[chosen], BATCH)), enough)}
+        found = self._extract(torch.split(test.items[chosen], BATCH), len(chosen))
+        values = {"n": len(chosen), **self._score(*found, enough)}
         if self.use_cache:
             _write_json(path, values)
         return values

@@ -227,7 +227,8 @@ class Evaluator:
         entry = registry().data.get(data)
         if entry is None or "split" not in signature(resolve(entry.loader)).parameters:
             return None
-        path = _cached("floor", [self.protocol, self.metrics, self.device.type], "json")
+        seedless = {**self.protocol, "generated": self.n}
+        path = _cached("floor", [seedless, self.metrics, self.device.type], "json")
         if self.use_cache and (kept := _read_json(path)):
             return kept
         side = self.shape[1] if self.shape[1] == self.shape[2] else None

@@ -7,8 +7,8 @@ round, and the median and the range of the rounds are told. Images a second are 
 "Of the peak" is the arithmetic that the algorithm needs, over the time it took, over the best rate that the same
 machine reached in the same precision at a large square matrix product (GEMM), and at the forward and backward pass of
 DCGAN's convolutions. What the algorithm needs: the multiplications and additions of the plain layers' products and
-convolutions, forward and backward, in ganzoo's order (fakes for D without a graph, fresh ones for G, no weight
-gradients of D in G's step).
+convolutions, forward and backward, in ganzoo's order (the last fakes of D's updates serve G's too, those before have no
+graph, no weight gradients of D in G's step).
 """
 
 import argparse
@@ -110,16 +110,17 @@ def flops_per_image(case: Case) -> float:
     real = torch.randn(n, case.channels, case.image_size, case.image_size)
     z = torch.randn(n, textbook.Z_DIM)
     with FlopCounterMode(display=False) as counter:
-        for _ in range(case.n_critic):
-            with torch.no_grad():
-                fake = g(z)
+        for i in range(case.n_critic):
+            with torch.set_grad_enabled(i == case.n_critic - 1):
+                made = g(z)
+            fake = made.detach()
             loss = d(real).mean() - d(fake).mean()
             if case.penalty:
                 # The counter's hooks want no leaf as a module's input.
                 loss = loss + textbook.gradient_penalty(lambda x: d(x.clone()), real, fake)
             loss.backward()
         d.requires_grad_(False)
-        d(g(z)).mean().backward()
+        d(made).mean().backward()
     return counter.get_total_flops() / (n * case.n_critic)
 
 
@@ -237,11 +238,6 @@ def startup(options: argparse.Namespace) -> dict[str, Any]:
 
 def processes(options: argparse.Namespace) -> dict[str, Any] | None:
     """DCGAN 64 on one process and on two, one thread each and the same global batch; None where that cannot run."""
-    from importlib.util import find_spec
-
-    if find_spec("ganzoo.distributed") is None:
-        say("processes: skipped, this ganzoo does not train under torchrun")
-        return None
     if options.device != "cpu" or (os.cpu_count() or 1) < 2:
         say("processes: skipped, this measures two processes on two CPU cores")
         return None

@@ -51,27 +51,37 @@ class World:
         made: T = told[0]
         return made
 
-    def reduce(self, parameters: Sequence[nn.Parameter], values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Sum the parameters' gradients over the processes, in place, and give the means of the scalar `values`, all in
-        one all-reduce."""
-        if self.size == 1:
-            return dict(values)
-        # Each gradient as it lies in memory: no copy of a channels_last one into another order.
-        grads = [p.grad.as_strided((p.grad.numel(),), (1,)) for p in parameters if p.grad is not None]
-        like = grads[0]
-        scalars = torch.stack([value.detach().to(like) / self.size for value in values.values()])
-        flat = torch.cat([*grads, scalars])
-        with _together():
-            dist.all_reduce(flat)
-        *parts, scalars = torch.split(flat, [*(grad.numel() for grad in grads), len(values)])
-        torch._foreach_copy_(grads, parts)
-        return dict(zip(values, scalars, strict=True))
-
     def wait(self) -> None:
         """Until every process is here."""
         if self.size > 1:
             with _together():
                 dist.barrier()
+
+
+class Reducer:
+    """Sums the gradients of some parameters over the processes, in one all-reduce."""
+
+    def __init__(self, world: World, parameters: Sequence[nn.Parameter]) -> None:
+        self.world, self.parameters = world, parameters
+        self.flat: Tensor | None = None  # kept: fresh memory of that size costs as much as filling it
+
+    def __call__(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Put the sums in place of the gradients, valid until the next call; give the means of the scalar `values`."""
+        if self.world.size == 1:
+            return dict(values)
+        held = [(p, p.grad) for p in self.parameters if p.grad is not None]
+        # Each gradient as it lies in memory: no copy of a channels_last one into another order.
+        parts = [grad.as_strided((grad.numel(),), (1,)) for _, grad in held]
+        parts.append(torch.stack([value.detach().to(parts[0]) / self.world.size for value in values.values()]))
+        sizes = [part.numel() for part in parts]
+        if self.flat is None or len(self.flat) != sum(sizes):
+            self.flat = parts[0].new_empty(sum(sizes))
+        torch.cat(parts, out=self.flat)
+        _summed(self.flat)
+        *sums, scalars = torch.split(self.flat, sizes)
+        for (p, grad), total in zip(held, sums, strict=True):
+            p.grad = total.as_strided(grad.size(), grad.stride())
+        return dict(zip(values, scalars.clone(), strict=True))
 
 
 def join(device: torch.device) -> World:
@@ -124,19 +134,75 @@ def _together() -> Iterator[None]:
         ) from error
 
 
+def _summed(value: Tensor) -> Tensor:
+    with _together():
+        dist.all_reduce(value)
+    return value
+
+
 class _Sum(torch.autograd.Function):
     """The sum over the processes, differentiable any number of times: its gradient is the sum of theirs."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
-        value = value.clone(memory_format=torch.contiguous_format)
-        with _together():
-            dist.all_reduce(value)
-        return value
+        return _summed(value.clone(memory_format=torch.contiguous_format))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         return _Sum.apply(gradients[0])
+
+
+class _Normalised(torch.autograd.Function):
+    """BatchNorm's training pass over the whole batch by torch's own kernels: (y, mean, variance)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        _, mean, scale = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, eps)
+        mean, variance = _merged(mean, scale.pow(-2) - eps)
+        y, _, _ = torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)
+        ctx.save_for_backward(x, weight, bias, mean, (variance + eps).rsqrt())
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, variance)
+        return y, mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        dy = gradients[0]
+        x, weight, bias, mean, scale = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a gradient penalty will differentiate this again
+            inputs = [tensor for tensor in (x, weight, bias) if tensor.requires_grad]
+            found = iter(torch.autograd.grad(_normalised(x, weight, bias, ctx.eps), inputs, dy, create_graph=True))
+            return *(next(found) if tensor.requires_grad else None for tensor in (x, weight, bias)), None
+        backward = torch.ops.aten.native_batch_norm_backward
+        _, dweight, dbias = backward(dy, x, weight, None, None, mean, scale, True, ctx.eps, [False, True, True])
+        # dx = k (dy - E dy - n E(dy n)) with n = (x - mean) scale, k = scale weight and E over the whole batch
+        of_dy, of_product = _summed(torch.stack([dbias, dweight])) / (dist.get_world_size() * x.numel() / x.shape[1])
+        k = scale * weight
+        shape = (1, -1, *[1] * (x.dim() - 2))
+        constant = k * (mean * scale * of_product - of_dy)
+        dx = torch.addcmul(constant.view(shape), x, -(k * scale * of_product).view(shape)).addcmul_(dy, k.view(shape))
+        return dx.to(x.dtype), dweight, dbias, None
+
+
+def _merged(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of the whole batch from those of the processes' equal parts; differentiable."""
+    # A row for each process, of which all but one's own are zero: their sum is the gathered statistics.
+    mine = torch.arange(dist.get_world_size(), device=mean.device).view(-1, 1, 1) == dist.get_rank()
+    means, variances = _Sum.apply(mine * torch.stack([mean, variance])).unbind(1)
+    return means.mean(0), variances.mean(0) + means.var(0, correction=0)
+
+
+def _normalised(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """The same by elementary operations, which can be differentiated any number of times."""
+    with torch.autocast(x.device.type, enabled=False):
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        across = [0, *range(2, x.dim())]
+        shape = (1, -1, *[1] * (x.dim() - 2))
+        mean = wide.mean(across)
+        mean, variance = _merged(mean, (wide - mean.view(shape)).square().mean(across))
+        scale = (variance + eps).rsqrt() * weight
+        y: Tensor = ((wide - mean.view(shape)) * scale.view(shape) + bias.view(shape)).to(x.dtype)
+    return y
 
 
 class SynchronisedBatchNorm(_BatchNorm):
@@ -152,32 +218,19 @@ class SynchronisedBatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        size, rank = dist.get_world_size(), dist.get_rank()
-        with torch.autocast(input.device.type, enabled=False):
-            x: Tensor = input.to(torch.promote_types(input.dtype, torch.float32))
-            across = [0, *range(2, x.dim())]
-            local = torch.stack([x.mean(across), x.var(across, correction=0)])
-            # A row for each process, of which all but one's own are zero: their sum is the gathered statistics.
-            mine = torch.arange(size, device=x.device).view(-1, 1, 1) == rank
-            means, variances = _Sum.apply(mine * local).unbind(1)
-            mean = means.mean(0)
-            variance = variances.mean(0) + means.var(0, correction=0)
-            if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
-                with torch.no_grad():
-                    self.num_batches_tracked.add_(1)
-                    factor = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
-                    n = x.numel() / x.shape[1] * size
-                    self.running_mean.lerp_(mean.to(self.running_mean), factor)
-                    self.running_var.lerp_((variance * n / (n - 1)).to(self.running_var), factor)
-            shape = (1, -1, *[1] * (x.dim() - 2))
-            scale = (variance + self.eps).rsqrt()
-            if self.affine:
-                scale = scale * self.weight
-            y = (x - mean.view(shape)) * scale.view(shape)
-            if self.affine:
-                y = y + self.bias.view(shape)
-            out: Tensor = y.to(input.dtype)
-        return out
+        wide = torch.promote_types(input.dtype, torch.float32)
+        ones = torch.ones(self.num_features, device=input.device, dtype=wide)
+        weight, bias = (self.weight, self.bias) if self.affine else (ones, torch.zeros_like(ones))
+        y: Tensor
+        y, mean, variance = _Normalised.apply(input, weight, bias, self.eps)
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            with torch.no_grad():
+                self.num_batches_tracked.add_(1)
+                factor = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
+                n = input.numel() / input.shape[1] * dist.get_world_size()
+                self.running_mean.lerp_(mean.to(self.running_mean), factor)
+                self.running_var.lerp_((variance * n / (n - 1)).to(self.running_var), factor)
+        return y
 
 
 def synchronise(module: nn.Module) -> None:

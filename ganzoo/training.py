@@ -25,7 +25,7 @@ from torch._dynamo.exc import TorchDynamoException
 from ganzoo import checkpoint as ckpt
 from ganzoo.config import MACHINE, TrainConfig
 from ganzoo.data import Batches
-from ganzoo.distributed import World, join, local_device, synchronise
+from ganzoo.distributed import Reducer, World, join, local_device, synchronise
 from ganzoo.errors import CheckpointError, ConfigError, GanzooError, TrainingError
 from ganzoo.loss import Batch
 from ganzoo.parts import (
@@ -153,6 +153,7 @@ def _train(
     d_parameters = [p for p in d.parameters() if p.requires_grad]
     g_optimizer = make_optimizer(config, g_parameters, config.lr)
     d_optimizer = make_optimizer(config, d_parameters, config.d_lr or config.lr)
+    g_reduce, d_reduce = Reducer(world, g_parameters), Reducer(world, d_parameters)
     averaged: list[Tensor] = list(ema.parameters())
     raw: list[Tensor] = list(g.parameters())
     modules: dict[str, nn.Module] = {"generator": g, "discriminator": d, "ema": ema}
@@ -262,7 +263,7 @@ def _train(
             for i in range(config.n_critic):
                 d_optimizer.zero_grad()
                 logs = gradients(f"d{i}", step * config.n_critic + i, objective.discriminator_loss)
-                count(world.reduce(d_parameters, logs))
+                count(d_reduce(logs))
                 d_optimizer.step()
                 adversarial.after_discriminator_step(d)
 
@@ -273,7 +274,7 @@ def _train(
             latest = None
             if world.size > 1:
                 logs["stop"] = torch.tensor(float(stop.is_set()))
-            logs = world.reduce(g_parameters, logs)
+            logs = g_reduce(logs)
             stops = logs.pop("stop", None)
             count(logs)
             g_optimizer.step()

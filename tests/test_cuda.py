@@ -1,5 +1,10 @@
 """What must hold on a CUDA device too; skipped where there is none."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -38,3 +43,29 @@ def test_a_seed_means_the_same_on_every_device():
     g = load_run(run.folder)
     there, here = ganzoo.sample(g.to("cuda"), 8, seed=1).cpu(), ganzoo.sample(g.to("cpu"), 8, seed=1)
     assert torch.allclose(there, here, atol=2e-3)
+
+
+def test_a_compiled_run_and_bf16_samples():
+    run = ganzoo.train(TrainConfig("dcgan", steps=4, precision="bf16", compile=True, **SMALL))
+    assert torch.isfinite(ganzoo.sample(load_run(run.folder).to("cuda"), 8)).all()
+
+
+def test_data_that_fits_is_kept_on_the_device():
+    from ganzoo.data import Batches, load
+
+    data = load("digits")
+    kept = Batches(data, 16, 0, torch.device("cuda"))
+    assert kept.items.device.type == "cuda"
+    there, _, _ = kept.get(3)
+    here, _, _ = Batches(data, 16, 0, torch.device("cpu")).get(3)
+    assert torch.equal(there.cpu(), here)
+
+
+def test_every_gpu_takes_part():
+    """As many processes as GPUs, over NCCL."""
+    count = torch.cuda.device_count()
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    arguments = ["-m", "ganzoo", "train", "dcgan", "--steps", "4", "--batch-size", str(8 * count), "--out", "run"]
+    done = subprocess.run([*launcher, *arguments], capture_output=True, text=True, env={**os.environ})
+    assert done.returncode == 0, done.stderr
+    assert checkpoint.load_newest(Path("run")).step == 4

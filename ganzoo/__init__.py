@@ -24,7 +24,7 @@ from ganzoo.zoo import create, list_architectures, list_data, list_losses, list_
 
 if TYPE_CHECKING:
     from ganzoo.card import cards_folder
-    from ganzoo.data import Data
+    from ganzoo.data import Composed, Data
     from ganzoo.evaluation import Evaluator, evaluate
     from ganzoo.hub import from_pretrained, push
     from ganzoo.loss import Batch, Loss, Objective, Penalty
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Batch",
     "CheckpointError",
+    "Composed",
     "ConfigError",
     "Data",
     "DataError",
@@ -77,6 +78,7 @@ __all__ = [
 
 _LAZY = {
     "Batch": "loss",
+    "Composed": "data",
     "Data": "data",
     "cards_folder": "card",
     "Evaluator": "evaluation",

@@ -27,6 +27,7 @@ logger = logging.getLogger("ganzoo")
 
 RUNS = Path("runs")
 FORMAT = 1
+STATE = "state.json"
 KEEP = 2
 """Whole checkpoints kept in a run folder."""
 
@@ -167,8 +168,11 @@ def newest_run(architecture: str) -> Path:
     return max(found, key=lambda folder: max(path.stat().st_mtime for path in [folder, *folder.iterdir()]))
 
 
-def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
-    """Write checkpoints/step-NNNNNNN so that it appears whole or not at all, then drop all but the newest `KEEP`.
+def save(
+    folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], best: int | None = None
+) -> Path:
+    """Write checkpoints/step-NNNNNNN so that it appears whole or not at all, then drop all but the newest `KEEP` and
+    that of the step `best`.
 
     Raises:
         CheckpointError: disk full, read-only, ...; the checkpoints before it are untouched.
@@ -185,7 +189,7 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[
             save_file(plain, data)
             _fsync(data)
             files = {data.name: {"size": data.stat().st_size, "sha256": _sha256(data)}}
-            _write_durably(beside / "state.json", json.dumps({"format": FORMAT, "step": step, "files": files, **state}))
+            _write_durably(beside / STATE, json.dumps({"format": FORMAT, "step": step, "files": files, **state}))
             _fsync(beside)
             if target.exists():  # a damaged one that was trained past again
                 shutil.rmtree(target)
@@ -195,8 +199,25 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[
             shutil.rmtree(beside, ignore_errors=True)
             raise
     for old in _checkpoints(folder)[KEEP:]:
+        if best is not None and old.name == f"step-{best:07d}":
+            continue
         shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def open_run(folder: Path) -> tuple[Path, Checkpoint]:
+    """A run's folder and its newest whole checkpoint, or the checkpoint whose own folder this is.
+
+    Raises:
+        CheckpointError: no run there, or no whole checkpoint in it yet.
+    """
+    if (folder / STATE).is_file():
+        return folder.parent.parent, _load(folder)
+    read_training(folder)
+    checkpoint = load_newest(folder)
+    if checkpoint is None:
+        raise CheckpointError(f"{folder} has no checkpoint yet: let it train to the first one")
+    return folder, checkpoint
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
@@ -228,7 +249,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 def _load(path: Path) -> Checkpoint:
     try:
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        state = json.loads((path / STATE).read_text(encoding="utf-8"))
         if state["format"] != FORMAT:
             raise CheckpointError(f"checkpoint {path} has format {state['format']}, this ganzoo reads {FORMAT}")
         for name, facts in state["files"].items():

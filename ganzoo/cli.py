@@ -266,6 +266,11 @@ def train(
             help="NAME[=WEIGHT[@EVERY]], such as r1=1@4; replaces the recipe's; 'none' removes them. Repeatable."
         ),
     ] = None,
+    pack: Annotated[int | None, typer.Option(help="Samples that the discriminator judges at once (PacGAN).")] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(metavar="POLICIES", help="DiffAugment: color,translation,cutout, any of them; 'none'."),
+    ] = None,
     start: Annotated[
         str | None,
         typer.Option("--from", metavar="SOURCE", help="Fine-tune these weights, and their discriminator if published."),
@@ -282,6 +287,9 @@ def train(
     ] = None,
     compile_: Annotated[
         bool | None, typer.Option("--compile/--no-compile", help="torch.compile: pays on long runs.")
+    ] = None,
+    eval_every: Annotated[
+        int | None, typer.Option(help="Steps between measurements of fid; the best checkpoint is kept.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: the next free runs/ARCH-DATA-NNN]")] = None,
     resume: Annotated[
@@ -302,12 +310,15 @@ def train(
         "data": data, "data_dir": data_dir, "steps": steps, "batch_size": batch_size, "image_size": image_size,
         "channels": channels, "flip": flip, "loss": loss, "lr": lr, "seed": seed, "device": device,
         "precision": precision, "accumulate": accumulate, "compile": compile_, "start": start,
+        "pack": pack, "eval_every": eval_every,
         "out": None if out is None else str(out),
     }  # fmt: skip
     settings: dict[str, Any] = {}
     merge(settings, read_file(config) if config else {}, str(config))
     merge(settings, dict(parse_assignment(text) for text in set_ or []), "--set")
     merge(settings, {key: value for key, value in flags.items() if value is not None}, "the command line")
+    if augment:
+        settings["augment"] = [] if augment == "none" else augment.split(",")
     if penalty:
         settings["penalties"] = [] if penalty == ["none"] else penalty
     recipe = recipe or settings.pop("recipe", None)

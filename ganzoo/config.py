@@ -96,6 +96,8 @@ class TrainConfig:
     loss: str = ""  # empty: the one that names the architecture
     loss_options: dict[str, Any] = field(default_factory=dict)
     penalties: list[str] = field(default_factory=list)  # each NAME[=WEIGHT[@EVERY]]
+    pack: int = _at_least(1, 1)  # samples that D judges at once
+    augment: list[str] = field(default_factory=list)  # of what D sees: color, translation, cutout
     objective_options: dict[str, Any] = field(default_factory=dict)
     start: str | None = None  # a SOURCE of weights to fine-tune; None: random ones
     # optimisation
@@ -116,6 +118,9 @@ class TrainConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     auto_precision: Literal["fp32", "bf16"] = "fp32"  # what "auto" means on hardware that is fast at it
     log_every: int = _at_least(1, 50)
+    eval_every: int | None = _at_least(1, None)  # steps between measurements of fid; None: none
+    eval_samples: int = _at_least(2, 10_000)  # generated for each
+    eval_features: str | None = None  # None: what suits the data
     sample_every: int = _at_least(1, 500)
     checkpoint_every: int = _at_least(1, 500)
     out: str | None = None  # the run folder; None: the next free number under runs/

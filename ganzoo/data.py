@@ -3,6 +3,7 @@
 A spec is a registered name (`digits`, `mnist`, ...), a folder or zip of images, or `hf:ORG/NAME`.
 """
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,12 +22,39 @@ from ganzoo.registry import build
 from ganzoo.rng import Rng, to_device
 
 
+class Composed:
+    """Images whose channels are grey images of a smaller set, put together when they are asked for. Indexed like the
+    uint8 tensor (N, C, H, W) that it stands for.
+
+    Args:
+        source: uint8 (M, 1, H, W).
+        table: which of them are the channels of each image, int64 (N, C).
+    """
+
+    dtype = torch.uint8
+
+    def __init__(self, source: Tensor, table: Tensor) -> None:
+        self.source, self.table = source, table
+        self.shape = torch.Size([*table.shape, *source.shape[2:]])
+        self.nbytes = source.nbytes + table.nbytes
+        self.device = source.device
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return self.source[:, 0][self.table[index]]
+
+    def to(self, device: torch.device) -> "Composed":
+        return Composed(self.source.to(device), self.table.to(device))
+
+
 @dataclass
 class Data:
     """Training data in memory.
 
     Args:
-        items: uint8 images (N, C, H, W), or floats (N, ...) used as they are. Arrays are taken too.
+        items: uint8 images (N, C, H, W), or floats (N, ...) used as they are. Arrays are taken too, and `Composed`.
         labels: (N,) class numbers, if any.
         inputs: (N, ...) what a paired architecture translates from, if any.
 
@@ -34,15 +62,16 @@ class Data:
         DataError: items of another type or shape, or a length that differs.
     """
 
-    items: Tensor
+    items: Tensor | Composed
     labels: Tensor | None = None
     inputs: Tensor | None = None
 
     def __post_init__(self) -> None:
-        self.items = torch.as_tensor(self.items)
-        if self.items.dtype == torch.uint8 and self.items.dim() != 4:
+        if not isinstance(self.items, Composed):
+            self.items = torch.as_tensor(self.items)
+        if self.items.dtype == torch.uint8 and len(self.items.shape) != 4:
             raise DataError(f"uint8 items must be images (N, C, H, W), not {tuple(self.items.shape)}")
-        if self.items.dtype != torch.uint8 and not self.items.is_floating_point():
+        if self.items.dtype != torch.uint8 and not self.items.dtype.is_floating_point:
             raise DataError(f"items must be uint8 images or floats, not {self.items.dtype}")
         if self.labels is not None:
             self.labels = torch.as_tensor(self.labels).long()
@@ -53,6 +82,14 @@ class Data:
     @property
     def is_image(self) -> bool:
         return self.items.dtype == torch.uint8
+
+    def digest(self) -> str:
+        """SHA-256 of the items' shape and bytes."""
+        found = hashlib.sha256(f"{tuple(self.items.shape)} {self.items.dtype}".encode())
+        items = self.items
+        for tensor in (items.source, items.table) if isinstance(items, Composed) else (items,):
+            found.update(tensor.contiguous().numpy().data)
+        return found.hexdigest()
 
 
 def load(
@@ -108,6 +145,11 @@ def _fit(data: Data, image_size: int | None, channels: int | None) -> Data:
     if not data.is_image:
         return data
     items = data.items
+    if isinstance(items, Composed):
+        if channels not in (None, items.shape[1]):
+            raise ConfigError(f"images put together from {items.shape[1]} channels cannot have {channels}")
+        source = _fit(Data(items.source), image_size, None).items
+        return Data(Composed(source, items.table), data.labels, data.inputs)  # type: ignore[arg-type]
     if channels is not None and channels != items.shape[1]:
         if items.shape[1] == 1:
             items = items.expand(-1, channels, -1, -1)

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ganzoo import cache
-from ganzoo.data import Data, load
+from ganzoo.data import Composed, Data, load
 from ganzoo.errors import EvaluationError, SampleError, did_you_mean
 from ganzoo.features import Extractor, digest, extractor
 from ganzoo.hub import find, from_pretrained, is_model
@@ -106,7 +106,7 @@ class Evaluator:
         self.seed = seed
         self.protocol: dict[str, Any] = {
             "data": name,
-            "reference": {"n": len(reference.items), "shape": list(self.shape), "sha256": _sha256(reference.items)},
+            "reference": {"n": len(reference.items), "shape": list(self.shape), "sha256": reference.digest()},
             "features": {
                 "name": self.extractor.name, "sha256": digest(self.extractor), "resize": self.extractor.resize,
             },
@@ -172,7 +172,7 @@ class Evaluator:
                 logger.warning("%s is damaged, computing it anew: %s", path, error)
         if tensors is None:
             logger.info("preparing %d images of %s", len(reference.items), self.protocol["data"])
-            features, logits = self._extract(torch.split(reference.items, BATCH), len(reference.items))
+            features, logits = self._extract(_parts(reference.items), len(reference.items))
             statistics = _library()["fid_features_to_statistics"](features)
             chosen = torch.randperm(len(features), generator=Rng(0, 0, "reference").generator)[:AT_MOST]
             tensors = {
@@ -415,5 +415,5 @@ def _write_json(path: Path, values: Mapping[str, float]) -> None:
     _write(path, lambda beside: beside.write_text(json.dumps(values), encoding="utf-8"))
 
 
-def _sha256(items: Tensor) -> str:
-    return hashlib.sha256(items.contiguous().numpy().data).hexdigest()
+def _parts(items: Tensor | Composed) -> Iterator[Tensor]:
+    return (items[start : start + BATCH] for start in range(0, len(items), BATCH))

@@ -20,6 +20,7 @@ from torch import nn
 
 from ganzoo import weights
 from ganzoo.card import card_license, cards_folder, relicense, rename_source
+from ganzoo.checkpoint import STATE
 from ganzoo.errors import HubError, UnknownNameError, WeightsError, did_you_mean
 from ganzoo.plugins import registry
 from ganzoo.sampling import load_run
@@ -69,8 +70,8 @@ def find(source: str, names: Iterable[str] = (CONFIG, MODEL), *, local_files_onl
         folder = Path(source).expanduser()
         if not folder.is_dir():
             raise WeightsError(f"there is no folder {source}; a Hub repository is written {PREFIX}ORG/NAME")
-        if not (folder / CONFIG).exists() and not (folder / "training.json").exists():
-            raise WeightsError(f"{source} is neither a run folder nor a model folder: it has no {CONFIG}")
+        if not any((folder / name).exists() for name in (CONFIG, "training.json", STATE)):
+            raise WeightsError(f"{source} is neither a run, a checkpoint nor a model folder: it has no {CONFIG}")
         return folder
     if Path(source).is_dir():
         raise UnknownNameError(f"{source!r} is a word, which names pretrained weights: for the folder write ./{source}")
@@ -105,7 +106,7 @@ def from_pretrained(source: str, *, revision: str | None = None, local_files_onl
 
 
 def is_model(folder: Path) -> bool:
-    return (folder / CONFIG).is_file() or not (folder / "checkpoints").is_dir()
+    return (folder / CONFIG).is_file() or not ((folder / "checkpoints").is_dir() or (folder / STATE).is_file())
 
 
 # Fetching

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ganzoo.augment import augment
 from ganzoo.rng import Rng
 
 Discriminator = Callable[[Tensor], Tensor]
@@ -103,17 +104,30 @@ class Penalty:
 class Objective:
     """What the trainer minimises in its two phases: a loss and penalties.
 
-    An architecture with an objective of its own brings a class with the same constructor and methods. Where that is an
-    `nn.Module`, its parameters join the generator's optimizer and its state the checkpoint.
+    An architecture with an objective of its own brings a class with the same methods, whose constructor takes those of
+    these arguments that it can serve. Where that is an `nn.Module`, its parameters join the generator's optimizer and
+    its state the checkpoint.
 
     Args:
         loss: scores the logits.
         penalties: added to D's loss, each every `penalty.every` steps.
+        pack: D judges this many samples at once, as one of so many times the channels (Lin et al. 2018, PacGAN).
+        augment: how images are changed before D sees them; see `ganzoo.augment`.
     """
 
-    def __init__(self, loss: Loss, penalties: Sequence[Penalty] = ()) -> None:
+    def __init__(
+        self, loss: Loss, penalties: Sequence[Penalty] = (), pack: int = 1, augment: Sequence[str] = ()
+    ) -> None:
         self.loss = loss
         self.penalties = penalties
+        self.pack = pack
+        self.augment = augment
+
+    def shown(self, x: Tensor, batch: Batch) -> Tensor:
+        """Items (N, C, ...) as D sees them: augmented, and packed to (N / pack, pack C, ...)."""
+        if self.augment:
+            x = augment(x, self.augment, batch.rng)
+        return x if self.pack == 1 else x.reshape(-1, self.pack * x.shape[1], *x.shape[2:])
 
     def discriminator_loss(self, g: nn.Module, d: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """D's loss, a scalar with a graph, and values to log.
@@ -121,8 +135,8 @@ class Objective:
         Logged: `d_loss` without penalties; each penalty under its name; `accuracy`, the share of (real, fake) pairs in
         which D gives the real one the higher logit: 1 if D tells all apart, 0.5 if none.
         """
-        fake = batch.fake(g, graph=False)
-        real_logits, fake_logits = _full(d(batch.real)), _full(d(fake))
+        real, fake = self.shown(batch.real, batch), self.shown(batch.fake(g, graph=False), batch)
+        real_logits, fake_logits = _full(d(real)), _full(d(fake))
         adversarial = self.loss.discriminator(real_logits, fake_logits).mean()
         logs = {"d_loss": adversarial, "accuracy": (real_logits > fake_logits).float().mean()}
         total = adversarial
@@ -130,17 +144,17 @@ class Objective:
             if batch.step % penalty.every == 0:
                 # Second derivatives lose too much in bf16, and torch.compile has none: d's own call, not the compiled.
                 with torch.autocast(batch.real.device.type, enabled=False):
-                    value = penalty(d._call_impl, _full(batch.real), _full(fake), batch=batch)
+                    value = penalty(d._call_impl, _full(real), _full(fake), batch=batch)
                 logs[type(penalty).__name__.lower()] = value
                 total = total + penalty.every * value
         return total, logs
 
     def generator_loss(self, g: nn.Module, d: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """G's loss, a scalar with a graph, and values to log (`g_loss`)."""
-        fake_logits = _full(d(batch.fake(g)))
+        fake_logits = _full(d(self.shown(batch.fake(g), batch)))
         real_logits: Any = None
         if self.loss.needs_real:
             with torch.no_grad():
-                real_logits = _full(d(batch.real))
+                real_logits = _full(d(self.shown(batch.real, batch)))
         value = self.loss.generator(fake_logits, real_logits).mean()
         return value, {"g_loss": value}

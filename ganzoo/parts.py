@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ganzoo import hub
-from ganzoo.checkpoint import load_newest
+from ganzoo.augment import check as check_augment
+from ganzoo.checkpoint import open_run
 from ganzoo.config import TrainConfig
 from ganzoo.data import Data, load
-from ganzoo.errors import CheckpointError, ConfigError
+from ganzoo.errors import ConfigError
 from ganzoo.loss import Loss, Objective
 from ganzoo.plugins import registry
 from ganzoo.registry import build
@@ -57,9 +58,7 @@ def start_from(config: TrainConfig) -> tuple[TrainConfig, list[dict[str, Tensor]
         there = DISCRIMINATOR in model.files
         states.append(load_network(folder, "discriminator").state_dict() if there else None)
     else:
-        checkpoint = load_newest(folder)
-        if checkpoint is None:
-            raise CheckpointError(f"{folder} has no checkpoint yet to start from")
+        _, checkpoint = open_run(folder)
         found = checkpoint.state["model"]
         states += [checkpoint.part("ema"), checkpoint.part("discriminator")]
     if states[1] is None:
@@ -96,7 +95,13 @@ def make_networks(config: TrainConfig, data: Data) -> tuple[nn.Module, nn.Module
             raise ConfigError(f"the data's images are {height}x{width}: choose a square with --image-size")
         shared = {"image_size": height, "channels": channels}
     g = network(config.architecture, "generator", shared, config.generator)
-    d = network(config.architecture, "discriminator", shared, config.discriminator)
+    packed = {**shared, "channels": shared["channels"] * config.pack} if shared else {}
+    d = network(config.architecture, "discriminator", packed, config.discriminator)
+    if config.pack > 1 and d.config.get("channels") != packed.get("channels", 0):
+        raise ConfigError("packing needs images, and a discriminator that takes channels: leave --pack out")
+    if config.augment and not data.is_image:
+        raise ConfigError("augment changes images, and this data has none")
+    check_augment(config.augment)
     penalties = []
     for spec in config.penalty_specs:
         offered = {} if spec.weight is None else {"weight": spec.weight}
@@ -106,9 +111,12 @@ def make_networks(config: TrainConfig, data: Data) -> tuple[nn.Module, nn.Module
     loss, _ = build(
         zoo.loss(config.loss).target, {"penalized": bool(penalties)}, config.loss_options, f"the loss {config.loss}"
     )
-    parts = {"loss": loss, "penalties": penalties}
+    parts = {"loss": loss, "penalties": penalties, "pack": config.pack, "augment": config.augment}
     what = f"the objective of {config.architecture}"
-    objective, _ = build(architecture.objective or Objective, parts, config.objective_options, what)
+    objective, taken = build(architecture.objective or Objective, parts, config.objective_options, what)
+    for name, wanted in (("penalties", penalties), ("pack", config.pack > 1), ("augment", config.augment)):
+        if wanted and name not in taken:
+            raise ConfigError(f"{what} takes no {name}: leave it out")
     with torch.no_grad():
         made = tuple(copy.deepcopy(g).eval()(draw_latent(g, 1, Rng(config.seed, 0, "shape"))).shape[1:])
     if made != tuple(data.items.shape[1:]):

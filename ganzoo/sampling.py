@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ganzoo.checkpoint import load_newest, read_training
-from ganzoo.errors import CheckpointError, SampleError
+from ganzoo.checkpoint import open_run
+from ganzoo.errors import SampleError
 from ganzoo.rng import Rng, preserve_torch, seed_torch, stream_seed
 from ganzoo.zoo import network
 
@@ -163,13 +163,14 @@ def grid(pixels: Pixels, columns: int | None = None) -> Image.Image:
 def load_run(folder: Path, part: Literal["ema", "generator"] = "ema") -> nn.Module:
     """The averaged generator of a run's newest checkpoint, or the raw one, in evaluation mode on the CPU.
 
+    Args:
+        folder: the run's, or that of one of its checkpoints.
+        part: which of the two.
+
     Raises:
         CheckpointError: no run there, or no whole checkpoint in it yet.
     """
-    read_training(folder)
-    checkpoint = load_newest(folder)
-    if checkpoint is None:
-        raise CheckpointError(f"{folder} has no checkpoint yet: let it train to the first one")
+    _, checkpoint = open_run(folder)
     model = checkpoint.state["model"]
     g: nn.Module = network(model["architecture"], "generator", {}, model["generator"])
     g.load_state_dict(checkpoint.part(part))

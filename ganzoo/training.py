@@ -11,7 +11,6 @@ import signal
 import threading
 import time
 import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,11 @@ from torch._dynamo.exc import TorchDynamoException
 
 from ganzoo import checkpoint as ckpt
 from ganzoo.config import MACHINE, TrainConfig
-from ganzoo.data import Batches
+from ganzoo.data import Batches, Data
 from ganzoo.distributed import Reducer, World, join, local_device, synchronise
 from ganzoo.errors import CheckpointError, ConfigError, GanzooError, TrainingError
+from ganzoo.evaluation import Evaluator
+from ganzoo.health import Health, diversity
 from ganzoo.loss import Batch
 from ganzoo.parts import (
     choose_device,
@@ -38,6 +39,7 @@ from ganzoo.parts import (
     optimizer_tensors,
     start_from,
 )
+from ganzoo.plugins import registry
 from ganzoo.rng import Rng, preserve_torch, seed_torch, stream_seed
 from ganzoo.sampling import draw_latent, estimate_statistics, grid, sample, to_uint8
 from ganzoo.weights import save_pretrained
@@ -118,13 +120,14 @@ def _train(
     # Settings, and the data that completes them.
     config, stored, resumed, pretrained = world.first(lambda: _settings(config, device, resume))
     parts = world.size * config.accumulate
-    if config.batch_size % parts:
-        split = f"{world.size} processes x {config.accumulate} parts"
-        raise ConfigError(f"a batch of {config.batch_size} does not divide into {split}: give a multiple of {parts}")
+    if config.batch_size % (parts * config.pack):
+        split = f"{world.size} processes x {config.accumulate} parts x packs of {config.pack}"
+        wanted = f"give a multiple of {parts * config.pack}"
+        raise ConfigError(f"a batch of {config.batch_size} does not divide into {split}: {wanted}")
     data = load_data(config)
     layout = torch.channels_last if data.is_image else torch.contiguous_format
     batches = Batches(data, config.batch_size, config.seed, device, flip=config.flip, memory_format=layout)
-    fingerprint = f"{tuple(data.items.shape)} {zlib.crc32(data.items.contiguous().numpy().data):08x}"
+    fingerprint = data.digest()
     if stored.get("fingerprint", fingerprint) != fingerprint:
         raise ConfigError(
             f"the data {config.data!r} has changed since the run in {config.out} began: train anew into another --out"
@@ -161,14 +164,19 @@ def _train(
         modules["objective"] = objective
     optimizers = {"g_optimizer": g_optimizer, "d_optimizer": d_optimizer}
 
+    evaluator = None
+    if config.eval_every is not None and world.writes:
+        evaluator = _evaluator(config, data, device)
+
     # The run folder, new or as it was.
     step, began_at = 0, time.perf_counter()
+    best: dict[str, float] | None = None  # the step and fid of the best measured
     totals: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
     facts = {"fingerprint": fingerprint, "hardware": _hardware(device, world)}
     folder = world.first(lambda: _open_run(config, facts, began=bool(stored), device=device))
     if resumed is not None:
-        step, counts = resumed.step, resumed.state["counts"]
+        step, counts, best = resumed.step, resumed.state["counts"], resumed.state["best"]
         began_at -= resumed.state["seconds"]
         for name, module in modules.items():
             module.load_state_dict(resumed.part(name))
@@ -207,7 +215,8 @@ def _train(
             tensors |= {f"{name}.{key}": value for key, value in optimizer_tensors(optimizer).items()}
         tensors |= {f"totals.{key}": value for key, value in totals.items()}
         model = {"architecture": config.architecture, "generator": g.config, "discriminator": d.config}
-        ckpt.save(folder, step, tensors, {"seconds": time.perf_counter() - began_at, "counts": counts, "model": model})
+        state = {"seconds": time.perf_counter() - began_at, "counts": counts, "model": model, "best": best}
+        ckpt.save(folder, step, tensors, state, best=None if best is None else int(best["step"]))
 
     # Training.
     logged_at, logged_step = time.perf_counter(), step
@@ -217,6 +226,7 @@ def _train(
     d.train()
     last_critic = config.n_critic - 1
     latest: Batch | None = None
+    health = Health()
 
     def draw(phase: str, k: int, part: int) -> Batch:
         # Dropout and whatever else draws from torch's own generator must resume exactly too.
@@ -271,7 +281,7 @@ def _train(
             g_optimizer.zero_grad()
             with frozen(d_parameters):
                 logs = gradients("g", step * config.n_critic + last_critic, objective.generator_loss)
-            latest = None
+            seen, latest = latest, None
             if world.size > 1:
                 logs["stop"] = torch.tensor(float(stop.is_set()))
             logs = g_reduce(logs)
@@ -290,7 +300,9 @@ def _train(
             elif device.type == "cpu" or step % STOP_EVERY == 0:  # all processes stop at the same step
                 stopping = bool(stops > 0)
             last = step == config.steps
-            if step % config.log_every == 0 or last:
+            measured = config.eval_every is not None and (step % config.eval_every == 0 or last)
+            improved = False
+            if step % config.log_every == 0 or last or measured:
                 means = {key: total.item() / counts[key] for key, total in totals.items()}
                 if broken := [key for key, mean in means.items() if not math.isfinite(mean)]:
                     raise _not_finite(broken[0], step, folder)
@@ -302,10 +314,23 @@ def _train(
                     "images_per_second": images / (now - logged_at),
                     "seconds": now - began_at,
                 }
-                logged_at, logged_step = now, step
                 totals.clear()
                 counts.clear()
+                if seen is not None and seen.made is not None:
+                    entry["diversity"] = diversity(seen.made, seen.real).item()
+                if measured and evaluator is not None:
+                    refresh()
+                    result = evaluator(ema)
+                    entry["fid"] = result.values["fid"]
+                    if result.fid_multiple is not None:
+                        entry["fid_multiple"] = result.fid_multiple
+                    improved = best is None or entry["fid"] < best["fid"]
+                    if improved:
+                        best = {"step": step, "fid": entry["fid"]}
+                    began_at += time.perf_counter() - now  # measuring is not training
+                logged_at, logged_step = time.perf_counter(), step
                 if world.writes:
+                    health.look(entry)
                     ckpt.append_metrics(folder, entry)
                     if on_log:
                         on_log(entry)
@@ -313,12 +338,15 @@ def _train(
                 refresh()
                 picture = grid(to_uint8(sample(ema, GRID, config.seed)))
                 ckpt.save_picture(folder / "samples" / f"step-{step:07d}.png", picture)
-            if step % config.checkpoint_every == 0 or last or stopping:
+            if step % config.checkpoint_every == 0 or last or stopping or improved:
                 save()
             if on_step and world.writes:
                 on_step(step)
 
     refresh()
+    if best is not None and world.writes:
+        where = folder / "checkpoints" / f"step-{int(best['step']):07d}"
+        logger.info("best fid %.4g at step %d, kept in %s", best["fid"], best["step"], where)
     run = Run(folder, config, step, ema, g, d, entry, interrupted=step < config.steps)
     trained = resumed is None or step > resumed.step
     if world.writes and not run.interrupted and (trained or not (folder / "model").exists()):
@@ -353,6 +381,21 @@ def _settings(
     if config.start is not None and resumed is None:
         config, pretrained = start_from(config)
     return config, stored, resumed, pretrained
+
+
+def _evaluator(config: TrainConfig, data: Data, device: torch.device) -> Evaluator:
+    """What measures the averaged generator while it trains."""
+    named = config.data in registry().data and not config.data_options  # whose test split gives a floor
+    return Evaluator(
+        config.data if named else data,
+        data_dir=config.data_dir,
+        metrics=("fid",),
+        features=config.eval_features,
+        n=config.eval_samples,
+        image_size=config.image_size,
+        channels=config.channels,
+        device=device,
+    )
 
 
 def _open_run(config: TrainConfig, facts: dict[str, Any], *, began: bool, device: torch.device) -> Path:

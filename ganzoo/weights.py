@@ -30,8 +30,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ganzoo.card import render_card
-from ganzoo.checkpoint import data_slug, load_newest, read_training
-from ganzoo.errors import CheckpointError, GanzooError, WeightsError
+from ganzoo.checkpoint import data_slug, open_run, read_training
+from ganzoo.errors import GanzooError, WeightsError
 from ganzoo.plugins import registry
 from ganzoo.rng import Rng
 from ganzoo.sampling import BLOCK, draw_latent, grid, sample, to_uint8
@@ -278,7 +278,7 @@ def save_pretrained(
     """Write a run's averaged generator as a model folder, whole or not at all.
 
     Args:
-        source: what `train` gave, or a run folder (its newest checkpoint is taken).
+        source: what `train` gave, or a run folder (its newest checkpoint is taken), or a checkpoint's folder.
         folder: where to; must not exist yet or be empty.
         tag: the second half of "arch.tag"; by default named after the data.
         license: of the weights, as the Hub spells it, such as "apache-2.0".
@@ -289,11 +289,8 @@ def save_pretrained(
         CheckpointError: no run there, or no checkpoint in it yet.
         WeightsError: the folder exists, or cannot be written.
     """
-    run = Path(getattr(source, "folder", source))
+    run, checkpoint = open_run(Path(getattr(source, "folder", source)))
     config, training = read_training(run)
-    checkpoint = load_newest(run)
-    if checkpoint is None:
-        raise CheckpointError(f"{run} has no checkpoint yet: let it train to the first one")
     model = checkpoint.state["model"]
     if config.data not in registry().data:  # a path of the machine it was trained on says nothing elsewhere
         training["config"]["data"] = data_slug(config.data)

@@ -212,7 +212,7 @@ def test_sigterm_of_the_real_process(workplace):
         (("train", "dcgan", "--stepps", 3), 2, "--stepps"),
         (("sample", "dcgan.mnst"), 1, "no pretrained weights are called 'dcgan.mnst'"),
         (("sample", "taken"), 1, "write ./taken"),
-        (("sample", "./taken"), 1, "neither a run folder nor a model folder"),
+        (("sample", "./taken"), 1, "neither a run, a checkpoint nor a model folder"),
         (("sample", "./gone"), 1, "no folder"),
         (("trian", "dcgan"), 2, "train"),
     ],

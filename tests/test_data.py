@@ -61,6 +61,36 @@ def test_torchvision_names_read_torchvisions_files(tmp_path):
         load("mnist", str(tmp_path), options={"split": "valid"})
 
 
+def test_stacked_mnist_is_three_digits_drawn_by_counter(tmp_path):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    n = 10
+    pixels = np.arange(n, dtype=np.uint8).repeat(784)
+    (raw / "train-images-idx3-ubyte").write_bytes(struct.pack(">4i", 2051, n, 28, 28) + pixels.tobytes())
+    (raw / "train-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, n) + bytes(range(n)))
+    for part in ("images-idx3", "labels-idx1"):
+        (raw / f"t10k-{part}-ubyte").write_bytes((raw / f"train-{part}-ubyte").read_bytes())
+    data = load("stacked_mnist", str(tmp_path))
+    assert tuple(data.items.shape) == (128_000, 3, 28, 28)
+    assert data.items.nbytes < 4e6  # what they would take is 301 MB
+    some = data.items[torch.tensor([5, 70_000, 5])]
+    assert (some.shape, some.dtype) == ((3, 3, 28, 28), torch.uint8)
+    assert torch.equal(some[0], some[2])
+    digits = data.items[:2000][:, :, 0, 0].long()
+    assert torch.equal((digits * torch.tensor([100, 10, 1])).sum(1), data.labels[:2000])
+    assert len(data.labels.unique()) == 1000
+    assert data.digest() == load("stacked_mnist", str(tmp_path)).digest()
+    assert data.digest() != load("stacked_mnist", str(tmp_path), options={"split": "test"}).digest()
+    items, labels, _ = Batches(data, 64, 0, torch.device("cpu")).get(0)
+    assert items.shape == (64, 3, 28, 28)
+    assert torch.equal(
+        (items[:, :, 3, 3] + 1).mul(127.5).round().long(), labels[:, None] // torch.tensor([100, 10, 1]) % 10
+    )
+    assert tuple(load("stacked_mnist", str(tmp_path), image_size=32).items[:4].shape) == (4, 3, 32, 32)
+    with pytest.raises(ConfigError, match="3 channels cannot have 1"):
+        load("stacked_mnist", str(tmp_path), channels=1)
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp", ".gif", ".tiff", ".ppm"])
 def test_folder_in_any_usual_format(tmp_path, suffix):
     fill(tmp_path / "images", 3, suffix)

@@ -45,7 +45,7 @@ def main() -> None:
     for split in ("train", "test"):
         data = load("mnist", folder, options={"split": split})
         assert data.labels is not None
-        sets.append((data.items.float() / 127.5 - 1, data.labels))
+        sets.append((data.items[:].float() / 127.5 - 1, data.labels))
     (images, labels), test = sets
 
     torch.manual_seed(0)

@@ -11,6 +11,12 @@ def register_data(register):
         summary="10,000 handwritten digits, 28x28 grey, in the package",
         license="CC BY-SA 3.0",
     )
+    register(
+        "stacked_mnist",
+        "ganzoo_data.loaders:stacked_mnist",
+        summary="128,000 triples of MNIST digits as red, green and blue: 1,000 modes (torchvision)",
+        license="CC BY-SA 3.0",
+    )
     for name, summary in (
         ("mnist", "70,000 handwritten digits, 28x28 grey"),
         ("fashion_mnist", "70,000 articles of clothing, 28x28 grey"),

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 
-from ganzoo import Data, DataError
+from ganzoo import Composed, Data, DataError, Rng
 
 Split = Literal["train", "test"]
 
@@ -48,6 +49,21 @@ def _torchvision(class_name: str, data_dir: str = "data", split: Split = "train"
     if labels.ndim == 2:  # QMNIST: the class is the first of eight columns
         labels = labels[:, 0]
     return Data(np.ascontiguousarray(images), labels)
+
+
+def stacked_mnist(data_dir: str = "data", split: Split = "train", n: int = 128_000) -> Data:
+    """Stacked MNIST (Metz et al. 2016; as many triples as PacGAN's authors use): three random digits as the channels of
+    one image. They are drawn by counter and put together when a batch asks for them.
+
+    Raises:
+        DataError: MNIST is neither found nor downloadable.
+    """
+    digits = mnist(data_dir, split)
+    if n < 1:
+        raise DataError(f"data.n must be at least 1, not {n}")
+    table = Rng(0, 0, f"stacked_mnist/{split}").randint(len(digits.items), n, 3)
+    labels = (digits.labels[table] * torch.tensor([100, 10, 1])).sum(1)
+    return Data(Composed(digits.items, table), labels)
 
 
 mnist = partial(_torchvision, "MNIST")

@@ -5,11 +5,13 @@ from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from ganzoo import ConfigError
 
 WIDEST = 16
 """The channel count doubles at each halving of the resolution, up to this many times `width`."""
+NORMS = ("batch", "spectral", "none")
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
@@ -128,22 +130,29 @@ class Discriminator(nn.Module):
         image_size: 4*2^k or 7*2^k pixels, k >= 1.
         channels: of the images.
         width: channels of the first layer; each later one has twice as many, up to 16 * width.
+        norm: "batch"; "spectral" (Miyato et al. 2018), on every layer in place of BatchNorm; or "none".
 
     Raises:
-        ConfigError: a size that is not of that form.
+        ConfigError: a size that is not of that form, or another norm.
     """
 
-    def __init__(self, image_size: int = 64, channels: int = 3, width: int = 64) -> None:
+    def __init__(self, image_size: int = 64, channels: int = 3, width: int = 64, norm: str = "batch") -> None:
         super().__init__()
+        if norm not in NORMS:
+            raise ConfigError(f"norm must be one of {', '.join(NORMS)}, not {norm!r}")
         base, k = stages(image_size)
         widths = [width * min(2**i, WIDEST) for i in range(k)]
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1, bias=False)]
         for before, after in pairwise(widths):
             layers += [nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False)]
-            layers += [nn.BatchNorm2d(after)]
+            layers += [nn.BatchNorm2d(after)] if norm == "batch" else []
         layers += [nn.LeakyReLU(0.2, inplace=True), _Score(widths[-1], 1, base, bias=False)]
         self.layers = nn.Sequential(*layers)
         self.apply(_initialise)
+        if norm == "spectral":
+            for layer in self.layers:
+                if isinstance(layer, nn.Conv2d):
+                    spectral_norm(layer)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images)

@@ -11,7 +11,7 @@ from ganzoo import ConfigError
 
 WIDEST = 16
 """The channel count doubles at each halving of the resolution, up to this many times `width`."""
-NORMS = ("batch", "spectral", "none")
+NORMS = ("batch", "spectral")
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
@@ -50,12 +50,19 @@ class _Project(nn.ConvTranspose2d):
         return (x.flatten(1) @ weight).view(-1, k, k, self.out_channels).permute(0, 3, 1, 2)
 
 
-class _Score(nn.Conv2d):
-    """A convolution to one 1x1 output, as the matrix product it is."""
+class _Gather(nn.Conv2d):
+    """A convolution to 1x1 outputs, as the matrix product it is."""
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight.permute(0, 2, 3, 1).flatten()
-        return x.permute(0, 2, 3, 1).flatten(1) @ weight
+        weight = self.weight.permute(0, 2, 3, 1).flatten(1)
+        return (x.permute(0, 2, 3, 1).flatten(1) @ weight.t())[:, :, None, None]
+
+
+class _Score(_Gather):
+    """The last of these, with one output: (N,)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).flatten()
 
 
 class Generator(nn.Module):
@@ -66,16 +73,23 @@ class Generator(nn.Module):
         image_size: 4*2^k or 7*2^k pixels, k >= 1.
         channels: of the images.
         width: channels of the last hidden layer; each layer before it has twice as many, up to 16 * width.
+        hidden: units of a fully connected layer between the latent and the first feature map, as the authors' network
+            for MNIST has; 0: none.
 
     Raises:
         ConfigError: a size that is not of that form.
     """
 
-    def __init__(self, z_dim: int = 100, image_size: int = 64, channels: int = 3, width: int = 64) -> None:
+    def __init__(
+        self, z_dim: int = 100, image_size: int = 64, channels: int = 3, width: int = 64, hidden: int = 0
+    ) -> None:
         super().__init__()
         base, k = stages(image_size)
         widths = [width * min(2**i, WIDEST) for i in reversed(range(k))]
-        layers: list[nn.Module] = [_Project(z_dim, widths[0], base, bias=False)]
+        layers: list[nn.Module] = []
+        if hidden:
+            layers += [_Project(z_dim, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU(inplace=True)]
+        layers += [_Project(hidden or z_dim, widths[0], base, bias=False)]
         for before, after in zip(widths, [*widths[1:], channels], strict=True):
             layers += [nn.BatchNorm2d(before), nn.ReLU(inplace=True)]
             layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False)]
@@ -130,23 +144,30 @@ class Discriminator(nn.Module):
         image_size: 4*2^k or 7*2^k pixels, k >= 1.
         channels: of the images.
         width: channels of the first layer; each later one has twice as many, up to 16 * width.
-        norm: "batch"; "spectral" (Miyato et al. 2018), on every layer in place of BatchNorm; or "none".
+        norm: "batch"; "spectral" (Miyato et al. 2018), on every layer in place of BatchNorm; or None.
+        hidden: units of a fully connected layer before the logit; 0: none.
 
     Raises:
         ConfigError: a size that is not of that form, or another norm.
     """
 
-    def __init__(self, image_size: int = 64, channels: int = 3, width: int = 64, norm: str = "batch") -> None:
+    def __init__(
+        self, image_size: int = 64, channels: int = 3, width: int = 64, norm: str | None = "batch", hidden: int = 0
+    ) -> None:
         super().__init__()
-        if norm not in NORMS:
-            raise ConfigError(f"norm must be one of {', '.join(NORMS)}, not {norm!r}")
+        if norm not in (*NORMS, None):
+            raise ConfigError(f"norm must be one of {', '.join(NORMS)} or none, not {norm!r}")
         base, k = stages(image_size)
         widths = [width * min(2**i, WIDEST) for i in range(k)]
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1, bias=False)]
         for before, after in pairwise(widths):
             layers += [nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False)]
             layers += [nn.BatchNorm2d(after)] if norm == "batch" else []
-        layers += [nn.LeakyReLU(0.2, inplace=True), _Score(widths[-1], 1, base, bias=False)]
+        if hidden:
+            layers += [nn.LeakyReLU(0.2, inplace=True), _Gather(widths[-1], hidden, base, bias=False)]
+            layers += [nn.BatchNorm2d(hidden)] if norm == "batch" else []
+        layers += [nn.LeakyReLU(0.2, inplace=True)]
+        layers += [_Score(hidden, 1, 1, bias=False) if hidden else _Score(widths[-1], 1, base, bias=False)]
         self.layers = nn.Sequential(*layers)
         self.apply(_initialise)
         if norm == "spectral":

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ganzoo.config import TrainConfig
 from ganzoo.errors import (
+    CheckError,
     CheckpointError,
     ConfigError,
     DataError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch",
+    "CheckError",
     "CheckpointError",
     "Composed",
     "ConfigError",

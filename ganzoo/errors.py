@@ -11,7 +11,8 @@
     ├── EvaluationError    a generator cannot be measured, or figures cannot be compared
     ├── WeightsError       published or foreign weights are missing, damaged, hostile or do not fit
     ├── HubError           the Hub cannot be reached, refuses, or lacks what is asked for
-    └── ExportError        a model cannot be exported
+    ├── ExportError        a model cannot be exported
+    └── CheckError         a plugin's network, loss or penalty fails a check of `ganzoo.testing`
 
 The message of each names the thing, the cause and the next step, on one line.
 """
@@ -65,6 +66,10 @@ class HubError(GanzooError):
 
 class ExportError(GanzooError):
     """A model cannot be exported."""
+
+
+class CheckError(GanzooError, AssertionError):
+    """A plugin's network, loss or penalty fails a check of `ganzoo.testing`; the message says what to mend."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -218,30 +218,6 @@ def info(
         _print_table(rows)
 
 
-@app.command("plugins")
-def plugins_(
-    check: Annotated[
-        bool, typer.Option("--check", help="Import everything that is registered; exit 1 if any fails.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """List the plugins found, what each brings, and why any was skipped."""
-    records = plugins.records()
-    problems = plugins.check() if check else {}
-    if as_json:
-        plain = [{**vars(record), "label": record.label} for record in records]
-        _print_json({"plugins": plain, "problems": problems} if check else plain)
-    else:
-        for record in records:
-            brings = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in record.provides.items())
-            print(f"{record.label} {record.version}".rstrip())
-            print(f"  skipped: {record.error}" if record.error else f"  {brings}")
-    for what, why in problems.items():
-        print(f"ganzoo: error: {what}: {why}", file=sys.stderr)
-    if problems or (check and any(record.error for record in records)):
-        raise typer.Exit(1)
-
-
 @app.command()
 def train(
     architecture: Annotated[str, typer.Argument(metavar="ARCH", help="One of `ganzoo list`.")],
@@ -486,4 +462,4 @@ def _as_source(folder: Path) -> str:
     return text if os.sep in text or text.startswith(".") else f".{os.sep}{text}"
 
 
-from ganzoo import cli_eval, cli_share  # noqa: E402, F401  (their commands join the app)
+from ganzoo import cli_eval, cli_plugins, cli_share  # noqa: E402, F401  (their commands join the app)

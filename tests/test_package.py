@@ -90,7 +90,7 @@ def test_arrows_point_one_way():
         if path.parent.name == "ganzoo":
             assert not [name for name in found if name.startswith("ganzoo_")], path
         else:
-            assert not [name for name in found if name.startswith("ganzoo.")], path
+            assert not [name for name in found if name.startswith("ganzoo.") and name != "ganzoo.testing"], path
 
 
 def test_nobody_unpickles():
@@ -141,6 +141,9 @@ def test_wheel_holds_core_and_plugins_and_nothing_else(wheel):
     assert {"ganzoo/py.typed", "ganzoo_data/digits.npz", "ganzoo_data/ATTRIBUTION.md"} <= set(names)
     assert zipfile.ZipFile(wheel).getinfo("ganzoo_data/digits.npz").file_size <= 1_700_000
     assert not [name for name in names if "__pycache__" in name]
+    example = ROOT / "plugins" / "example"
+    files = {path.relative_to(example).as_posix() for path in example.rglob("*.*") if "__pycache__" not in path.parts}
+    assert {name.removeprefix("ganzoo/template/") for name in names if "/template/" in name} == files
 
 
 def test_wheel_works_without_the_checkout(wheel, tmp_path):
@@ -152,11 +155,15 @@ print(ganzoo.__file__)
 print(*ganzoo.list_architectures())
 g, d = ganzoo.create("dcgan", image_size=28, channels=1, width=4)
 print(ganzoo.sample(g, 2).shape, len(load("digits").items))
+from ganzoo.cli_plugins import template_folder
+print(template_folder())
 """
     env = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
-    where, names, shapes = done.stdout.splitlines()
+    where, names, shapes, template = done.stdout.splitlines()
     assert Path(where).is_relative_to(tmp_path)
+    assert Path(template).is_relative_to(tmp_path)
+    assert (Path(template) / "pyproject.toml").is_file()
     assert names == "dcgan vanilla wgan"
     assert shapes == "torch.Size([2, 1, 28, 28]) 10000"
     assert done.stderr == ""

@@ -1,14 +1,21 @@
 """What the documentation shows runs as printed, and it leaves nothing out."""
 
+import ast
+import inspect
 import re
 import shlex
+import types
 from pathlib import Path
 
 import pytest
 import torch
 
+import ganzoo
 from ganzoo import hookspecs
+from ganzoo.data import load
 from ganzoo.plugins import HOOKS, registry
+from ganzoo.registry import SINGULAR
+from ganzoo.testing import check_architecture, check_loss, check_penalty
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -46,9 +53,48 @@ def test_train_commands_are_accepted(command, ganzoo_cli, workplace):
 def test_every_hook_is_documented():
     hooks = [name for name in vars(hookspecs) if name.startswith("register_")]
     assert sorted(hooks) == sorted(HOOKS)
+    assert re.findall(r"^### `(\w+)`$", GUIDE, re.M) == hooks
     for hook in hooks:
-        assert f"`{hook}`" in GUIDE
         assert getattr(hookspecs, hook).__doc__
+
+
+def section(hook):
+    return GUIDE.split(f"### `{hook}`\n")[1].partition("\n#")[0]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_argument_of_register_is_documented_and_shown(hook):
+    """Those that `register` takes, and no others: its signature is the entry's."""
+    kind, entry = HOOKS[hook]
+    named = {"target": SINGULAR[kind]}  # given by position, under the name of what it is
+    wanted = {named.get(name, name) for name in inspect.signature(entry).parameters} - {"plugin"}
+    items = re.findall(r"^- (.*?):", section(hook), re.M | re.S)
+    assert {name for item in items for name in re.findall(r"`(\w+)`", item)} == wanted
+    spec = " ".join(getattr(hookspecs, hook).__doc__.split())
+    (source,) = blocks(section(hook))
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    calls = [node for node in calls if ast.unparse(node.func) == "register"]
+    shown = {keyword.arg for call in calls for keyword in call.keywords}
+    positional = [name for name in inspect.signature(entry).parameters if name in ("name", "target", "loader")]
+    assert shown | {named.get(name, name) for name in positional} == wanted
+    for name in wanted - {"name"}:
+        assert re.search(rf"\b{name}\b", spec), f"{name} is not in the hook's own description"
+
+
+def test_the_examples_of_the_hooks_register_and_pass_the_checks(tmp_path):
+    module = types.ModuleType("guide")
+    for hook in HOOKS:
+        exec(compile(blocks(section(hook))[0], "plugins/README.md", "exec"), vars(module))
+    ganzoo.register(module)
+    try:
+        check_architecture("halved", width=4)
+        check_loss("linear", margin=0.1)
+        check_penalty("logit_square")
+        assert load("stripes", image_size=8, options={"n": 3}).items.shape == (3, 1, 8, 8)
+        check_architecture("halved", data="stripes", width=4)
+        assert {"halved.digits", "halved.faces"} <= set(ganzoo.list_pretrained())
+    finally:
+        ganzoo.unregister("guide")
 
 
 def test_the_listing_in_the_readme_is_what_is_printed(ganzoo_cli):

@@ -69,7 +69,7 @@ def test_info(ganzoo_cli):
     facts = json.loads(ganzoo_cli("info", "dcgan", "--json")[1])
     assert facts["discriminator"] == {
         "parameters": 2_765_568,
-        "settings": {"image_size": 64, "channels": 3, "width": 64},
+        "settings": {"image_size": 64, "channels": 3, "width": 64, "norm": "batch", "hidden": 0},
     }
     assert facts["plugin"] == "ganzoo:dcgan"
     assert "1701.07875" in ganzoo_cli("info", "wasserstein")[1]

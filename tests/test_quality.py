@@ -8,10 +8,10 @@ from ganzoo import TrainConfig, training
 from ganzoo.plugins import registry
 from ganzoo.registry import resolve
 
-SMALL = {"steps": 400, "batch_size": 64, "generator": {"width": 16}, "discriminator": {"width": 16}, "out": "run"}
+SMALL = {"steps": 800, "batch_size": 64, "generator": {"width": 16}, "discriminator": {"width": 16}, "out": "run"}
 SMALL |= {"precision": "fp32", "sample_every": 10**6, "checkpoint_every": 10**6, "device": "cpu"}
-BAR = 250
-"""FID with mnist features, 2,000 samples against the digits themselves."""
+BAR = 80
+"""FID with mnist features, 2,000 samples against the digits themselves. Seeds gave 39 and 55; broken, over 1,000."""
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 from ganzoo import hookimpl
 
 PAPER = {"steps": 20000, "batch_size": 128, "lr": 2e-4, "betas": [0.5, 0.999]}
-# Half the published width, the fully connected layer of the authors' MNIST network, and a large rate that falls to zero,
-# held by a lazy R1: plain digits in two minutes on two CPU cores. docs/recipes.md has the search.
+# Half the published width, the fully connected layer of the authors' MNIST network, and a large rate that falls to
+# zero, held by a lazy R1: plain digits in two minutes on two CPU cores. docs/recipes.md has the search.
 DEFAULT = {
     "steps": 3000,
     "batch_size": 128,

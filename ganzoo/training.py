@@ -176,7 +176,7 @@ def _train(
     facts = {"fingerprint": fingerprint, "hardware": _hardware(device, world)}
     folder = world.first(lambda: _open_run(config, facts, began=bool(stored), device=device))
     if resumed is not None:
-        step, counts, best = resumed.step, resumed.state["counts"], resumed.state["best"]
+        step, counts, best = resumed.step, resumed.state["counts"], resumed.state.get("best")
         began_at -= resumed.state["seconds"]
         for name, module in modules.items():
             module.load_state_dict(resumed.part(name))

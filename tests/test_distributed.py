@@ -101,7 +101,9 @@ def test_a_checkpoint_of_some_processes_resumes_on_others(learned, tmp_path, fir
 
 
 def test_a_batch_must_divide():
-    with pytest.raises(ganzoo.ConfigError, match="does not divide into 1 processes x 3 parts: give a multiple of 3"):
+    with pytest.raises(
+        ganzoo.ConfigError, match="does not divide into 1 processes x 3 parts x packs of 1: give a multiple of 3"
+    ):
         ganzoo.train(ganzoo.TrainConfig("tiny", data="gaussian", batch_size=64, accumulate=3))
 
 

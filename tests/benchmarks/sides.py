@@ -57,7 +57,7 @@ GP = {"loss": "wasserstein", "penalties": ["gp=10"], **ADAM}
 # Batches are those of the copied scripts.
 CASES = {
     "vanilla": Case("MLP GAN, 28 px", "mlp", "gan", 64, {"architecture": "vanilla", "penalties": [], **ADAM}),
-    "dcgan28": Case("DCGAN, 28 px", "dcgan28", "gan", 64, {"architecture": "dcgan", "penalties": [], **WIDTH, **ADAM}),
+    "dcgan28": Case("DCGAN, 28 px", "dcgan28", "gan", 64, {"architecture": "dcgan", "recipe": "paper", **ADAM}),
     "dcgan64": Case(
         "DCGAN, 64 px", "dcgan64", "gan", 128, {"architecture": "dcgan", "recipe": "paper"}, image_size=64, channels=3
     ),

@@ -345,16 +345,16 @@ def main() -> None:
         metavar="NAME",
         help=f"{', '.join(VARIANTS)}; fp32 always",
     )
-    parser.add_argument("--rounds", type=int, help="turns of each side (default 7)")
-    parser.add_argument("--seconds", type=float, help="a turn, at least one step (default 4)")
+    parser.add_argument("--rounds", type=int, help="turns of each side (default 5)")
+    parser.add_argument("--seconds", type=float, help="a turn, at least one step (default 3)")
     parser.add_argument("--threads", type=int, help="of torch (default torch's own)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     parser.add_argument("--write", type=Path, metavar="FILE", help=f"put the table between {MARKS[0].strip()} there")
     parser.add_argument("--date", default="", help="to be told in the record")
     options = parser.parse_args()
-    options.rounds = options.rounds or (3 if options.quick else 7)
-    options.seconds = options.seconds or (0.5 if options.quick else 4.0)
+    options.rounds = options.rounds or (3 if options.quick else 5)
+    options.seconds = options.seconds or (0.5 if options.quick else 3.0)
 
     import torch
 

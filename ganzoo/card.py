@@ -3,13 +3,17 @@
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from ganzoo.plugins import registry
+from ganzoo.results import Result
 
 TEMPLATE = "TEMPLATE.md"
+TASK = "unconditional-image-generation"
+SNIPPET = re.compile(r'from_pretrained\("([^"\n]*)"\)')
 
 
 def cards_folder() -> Path:
@@ -40,32 +44,18 @@ def render_card(
         shape: of one item.
         picture: the file of samples, if there is one.
     """
-    from huggingface_hub import EvalResult, ModelCard, ModelCardData
+    from huggingface_hub import ModelCard, ModelCardData
 
     config = training.get("config", {})
     data = config.get("data", "")
     source = registry().data.get(data)
-    scores = training.get("scores", [])
     full_name = f"{model['architecture']}.{model['tag']}"
     card_data = ModelCardData(
         library_name="ganzoo",
-        pipeline_tag="unconditional-image-generation",
+        pipeline_tag=TASK,
         license=license or None,
         datasets=[data] if source else None,
         tags=["ganzoo", "gan", model["architecture"]],
-        model_name=full_name if scores else None,
-        eval_results=[
-            EvalResult(
-                task_type="unconditional-image-generation",
-                dataset_type=score["data"],
-                dataset_name=score["data"],
-                metric_type=score["metric"],
-                metric_value=score["value"],
-                metric_config=score["protocol"],
-            )
-            for score in scores
-        ]
-        or None,
     )
     entry = registry().architectures.get(model["architecture"])
     card = ModelCard.from_template(
@@ -87,14 +77,72 @@ def render_card(
         training=training,
         command=train_command(config) if config else "",
         minutes=f"{training['seconds'] / 60:.1f}" if "seconds" in training else "",
-        scores=scores,
     )
     return str(card).rstrip() + "\n"
 
 
+def with_scores(text: str, results: Sequence[Result]) -> str:
+    """The card with these results in its metadata and under "Scores", in place of what is there."""
+    from huggingface_hub import EvalResult, ModelCard
+
+    alike: dict[str, list[Result]] = {}
+    for result in results:
+        generated = {**result.protocol["generated"], "seed": None}
+        alike.setdefault(json.dumps({**result.protocol, "generated": generated}), []).append(result)
+    source = source_name(text)
+    told, measured = [], []
+    for group in alike.values():
+        protocol, floor = group[0].protocol, group[0].floor or {}
+        data, features, n = protocol["data"], protocol["features"]["name"], protocol["generated"]["n"]
+        rows = [f"| | {n:,} samples | {floor['n']:,.0f} test images |" if floor else f"| | {n:,} samples |"]
+        rows += ["|---|---:|---:|" if floor else "|---|---:|"]
+        for name in group[0].values:
+            if name.endswith(("_perfect", "_std")):
+                continue
+            values = [result.values[name] for result in group]
+            cell = f"{mean(values):.4g}" + (f" ± {stdev(values):.1g}" if len(group) > 1 else "")
+            if name == "fid" and floor:
+                cell += f" ({mean(values) / floor['fid']:.1f} x floor)"
+            if f"{name}_perfect" in group[0].values:
+                cell += f" (perfect {group[0].values[f'{name}_perfect']:.4g})"
+            rows.append(f"| {name} | {cell} |" + (f" {floor[name]:.4g} |" if name in floor else " |" if floor else ""))
+            kind = f"{features} features, {n} samples, {protocol['reference']['n']} images of {data}"
+            measured.append(
+                EvalResult(
+                    task_type=TASK, dataset_type=data, dataset_name=data, metric_type=name,
+                    metric_value=round(mean(values), 6), metric_config=kind,
+                )
+            )  # fmt: skip
+        seeds = [result.protocol["generated"]["seed"] for result in group]
+        command = (
+            f"ganzoo eval {source} --data {data} --metrics {','.join(group[0].metrics)} --features {features} -n {n}"
+        )
+        told += [f"```\n{command} --seed {seeds[0]}\n```", "\n".join(rows)]
+        told_seeds = ", ".join(map(str, seeds))
+        spread = f"latents of seed {told_seeds}"
+        if len(seeds) > 1:
+            spread = f"mean and standard deviation over latents of the seeds {told_seeds}"
+        told.append(
+            f"Against {protocol['reference']['n']:,} images of {data}; {spread}. `scores.json` holds the whole "
+            "protocol, and can stand beside other sources in `ganzoo eval`."
+        )
+    card = ModelCard(text)
+    card.data["model_name"] = text.partition("\n# ")[2].partition("\n")[0]
+    card.data["eval_results"] = measured
+    section = "## Scores\n\n" + "\n\n".join(told) + "\n\n"
+    return re.sub(r"^## Scores\n.*?(?=^## )", lambda _: section, str(card), flags=re.MULTILINE | re.DOTALL)
+
+
 def rename_source(text: str, name: str) -> str:
-    """The card with its snippet loading `name` instead."""
-    return re.sub(r'from_pretrained\("[^"\n]*"\)', f'from_pretrained("{name}")', text)
+    """The card with its snippet and commands loading `name` instead."""
+    text = SNIPPET.sub(f'from_pretrained("{name}")', text)
+    return re.sub(r"^ganzoo eval \S+", f"ganzoo eval {name}", text, flags=re.MULTILINE)
+
+
+def source_name(text: str) -> str:
+    """What the card's snippet loads."""
+    (name,) = SNIPPET.findall(text)
+    return str(name)
 
 
 def card_license(text: str) -> str:

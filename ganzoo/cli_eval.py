@@ -41,6 +41,10 @@ def eval_(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the latents.")] = 0,
     raw: Annotated[bool, typer.Option("--raw", help="A run's generator itself, not the averaged one.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    record: Annotated[
+        bool,
+        typer.Option("--record", help="Write the figures into each SOURCE's model folder: scores.json and the card."),
+    ] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute everything anew, keep nothing.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -48,23 +52,45 @@ def eval_(
     saved = [source for source in sources if source.endswith(".json")]
     if data is None and len(saved) < len(sources):
         raise typer.BadParameter("say what to compare with: --data SPEC")
+    if record and raw:
+        raise typer.BadParameter("--record is for the averaged generator, which is what a model folder holds")
 
+    from ganzoo import weights
     from ganzoo.evaluation import evaluate_sources
     from ganzoo.parts import choose_device
     from ganzoo.results import compare, read_results
 
+    models = [_own_model(source) for source in sources if source not in saved] if record else []
     results = [result for path in saved for result in read_results(Path(path))]
     if data is not None and len(saved) < len(sources):
-        results += evaluate_sources(
+        measured = evaluate_sources(
             [source for source in sources if source not in saved], data, data_dir=data_dir, features=features, n=n,
             metrics=None if metrics is None else metrics.split(","), seed=seed, raw=raw, device=choose_device(device),
             use_cache=not no_cache,
         )  # fmt: skip
+        for model, result in zip(models, measured, strict=False):
+            weights.record(model, result)
+        results += measured
     compare(results)
     if as_json:
         _print_json([result.to_dict() for result in results])
         return
     _print_results(results)
+
+
+def _own_model(source: str) -> Path:
+    """The model folder of a SOURCE that is a folder: not what others published or the package holds."""
+    from ganzoo.errors import WeightsError
+    from ganzoo.hub import find, is_model
+
+    if not Path(source).is_dir():
+        raise WeightsError(f"--record writes into a model folder of your own, and {source} is none: `ganzoo save` it")
+    folder = find(source)
+    if is_model(folder):
+        return folder
+    if not is_model(folder / "model"):
+        raise WeightsError(f"{source} holds no model folder to record in yet: finish the run, or `ganzoo save` it")
+    return folder / "model"
 
 
 def _print_results(results: "list[Result]") -> None:

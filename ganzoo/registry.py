@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from ganzoo.errors import ConfigError, PluginError, UnknownNameError, did_you_mean
 from ganzoo.hookspecs import Target
+from ganzoo.results import headline
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -91,6 +92,9 @@ class Weights(Entry):
                 model = json.loads((Path(self.path) / "config.json").read_text(encoding="utf-8"))
                 found["size"] = found["size"] or model["files"]["model.safetensors"]["size"]
                 found["image_size"] = found["image_size"] or model["generator"].get("image_size")
+                if not self.score and "scores.json" in model["files"]:
+                    scores = json.loads((Path(self.path) / "scores.json").read_text(encoding="utf-8"))
+                    found["score"] = headline(scores)
             except (OSError, ValueError, KeyError, TypeError):
                 pass  # loading it says what is wrong
         return found

@@ -38,8 +38,29 @@ class Result:
         """FID as a multiple of its floor: 1 is as near the training images as unseen real images are."""
         return self.values["fid"] / self.floor["fid"] if self.floor and "fid" in self.values else None
 
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that were asked for, as `--metrics` spells them."""
+        told = {"fid": "fid", "kid": "kid", "is": "is", "precision": "prdc", "modes": "modes"}
+        return [metric for name, metric in told.items() if name in self.values]
+
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "fid_multiple": self.fid_multiple}
+
+
+def headline(results: Sequence[Mapping[str, Any]]) -> str:
+    """The first of the results of a model in a few words, for listings; empty without any."""
+    if not results:
+        return ""
+    first = results[0]
+    values, told = first["values"], []
+    if first.get("fid_multiple"):
+        told.append(f"fid {first['fid_multiple']:.1f} x floor")
+    elif "fid" in values:
+        told.append(f"fid {values['fid']:.3g}")
+    if values.get("modes_perfect", 0) > 10:
+        told.append(f"{values['modes']:,.0f} modes")
+    return ", ".join(told)
 
 
 def read_results(path: Path) -> list[Result]:

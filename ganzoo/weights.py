@@ -5,6 +5,7 @@
     discriminator.safetensors    optional, for fine-tuning
     test.safetensors             latents and the images they must give
     README.md samples.png training.json
+    scores.json                  optional: what `ganzoo eval --record` measured
 
 A folder may come from anyone. Nothing in it names code to import: the architecture is looked up in the registry, the
 networks are first built without memory and compared with the file's header, and whatever does not fit is an error.
@@ -18,8 +19,8 @@ import math
 import os
 import shutil
 import struct
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -29,10 +30,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ganzoo.card import render_card
+from ganzoo.card import render_card, source_name, with_scores
 from ganzoo.checkpoint import data_slug, open_run, read_training
 from ganzoo.errors import GanzooError, WeightsError
+from ganzoo.features import digest
 from ganzoo.plugins import registry
+from ganzoo.results import Result, read_results
 from ganzoo.rng import Rng
 from ganzoo.sampling import BLOCK, draw_latent, grid, sample, to_uint8
 from ganzoo.zoo import network
@@ -45,7 +48,8 @@ GOLDEN = "test.safetensors"
 CARD = "README.md"
 PICTURE = "samples.png"
 TRAINING = "training.json"
-FILES = (MODEL, DISCRIMINATOR, GOLDEN, CARD, PICTURE, TRAINING)
+SCORES = "scores.json"
+FILES = (MODEL, DISCRIMINATOR, GOLDEN, CARD, PICTURE, TRAINING, SCORES)
 """Every file a model folder may hold beside config.json."""
 
 CONFIG_LIMIT = 1 << 20
@@ -296,10 +300,13 @@ def save_pretrained(
         training["config"]["data"] = data_slug(config.data)
     training["config"].pop("data_dir", None)
     training |= {"step": checkpoint.step, "seconds": round(checkpoint.state["seconds"], 1)}
+    measured = run / "model" / SCORES
     networks: dict[str, nn.Module] = {}
     for role, part in (("generator", "ema"), ("discriminator", "discriminator")):
         networks[role] = network(model["architecture"], role, {}, model[role])  # type: ignore[arg-type]
         networks[role].load_state_dict(checkpoint.part(part))
+    ours = digest(networks["generator"])
+    scores = [r for r in read_results(measured) if r.weights["sha256"] == ours] if measured.exists() else []
     return write_model(
         Path(folder),
         model["architecture"],
@@ -310,6 +317,7 @@ def save_pretrained(
         training=training,
         license=license,
         name=name,
+        scores=scores,
     )
 
 
@@ -324,6 +332,7 @@ def write_model(
     training: Mapping[str, Any] | None = None,
     license: str = "",
     name: str = "",
+    scores: Sequence[Result] = (),
 ) -> Path:
     """Write networks as a model folder, whole or not at all.
 
@@ -377,7 +386,7 @@ def write_model(
             shape=tuple(images.shape[1:]),
             picture=PICTURE if drawable else "",
         )
-        (beside / CARD).write_text(card, encoding="utf-8")
+        _write_scored(beside, card, scores)
         write_config(beside, content)
         folder.parent.mkdir(parents=True, exist_ok=True)
         os.rename(beside, folder)
@@ -387,6 +396,48 @@ def write_model(
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return folder
+
+
+def _write_scored(folder: Path, card: str, scores: Sequence[Result]) -> None:
+    if scores:
+        card = with_scores(card, scores)
+        rows = [score.to_dict() for score in scores]
+        (folder / SCORES).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    (folder / CARD).write_text(card, encoding="utf-8")
+
+
+def record(folder: Path, result: Result) -> None:
+    """Put a result into a model folder's scores.json and card, in place of one of the same protocol.
+
+    Raises:
+        WeightsError: it was not measured of these weights, or the folder cannot be written.
+        EvaluationError: the scores that are there cannot be read.
+    """
+    folder = folder.resolve()
+    verify(folder)
+    card = (folder / CARD).read_text(encoding="utf-8")
+    if result.weights["sha256"] != digest(load_network(folder, "generator")):
+        raise WeightsError(f"{result.source} was not measured with the weights of {folder}")
+    result = replace(result, source=source_name(card))
+    known = read_results(folder / SCORES) if (folder / SCORES).exists() else []
+    scores = {json.dumps(score.protocol): score for score in known}
+    scores[json.dumps(result.protocol)] = result
+    beside, before = folder.with_name(f".{folder.name}.tmp"), folder.with_name(f".{folder.name}.before")
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(before, ignore_errors=True)
+        shutil.copytree(folder, beside)
+        _write_scored(beside, card, list(scores.values()))
+        write_config(beside, read_json(folder / CONFIG))
+        os.rename(folder, before)
+        os.rename(beside, folder)
+    except OSError as error:
+        raise WeightsError(f"{folder} cannot be written: {error.strerror or error}") from error
+    finally:
+        if not folder.exists() and before.exists():
+            os.rename(before, folder)
+        shutil.rmtree(beside, ignore_errors=True)
+    shutil.rmtree(before)
 
 
 def write_config(folder: Path, content: Mapping[str, Any]) -> None:

@@ -1,6 +1,10 @@
 """The model folders that ship: complete, as registered, with a card that parses and a snippet that runs."""
 
+import json
 import re
+import shlex
+import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,8 +13,11 @@ from PIL import Image
 
 import ganzoo
 from ganzoo import weights
-from ganzoo.card import render_card, train_command
+from ganzoo.card import rename_source, render_card, train_command, with_scores
+from ganzoo.errors import WeightsError
+from ganzoo.features import digest
 from ganzoo.plugins import registry
+from ganzoo.results import Result, headline, read_results
 
 SHIPPED = {name: entry for name, entry in registry().weights.items() if entry.plugin == "ganzoo:pretrained"}
 
@@ -49,9 +56,6 @@ def test_card(name):
 
 
 def test_the_command_in_a_card_gives_the_configuration_back(ganzoo_cli):
-    import json
-    import shlex
-
     settings = {
         "steps": 7, "lr": 3e-4, "penalties": ["gp=1", "r1@4"], "betas": [0.1, 0.9], "lr_schedule": "cosine",
         "generator": {"hidden": [8, 9], "output": "sigmoid"}, "loss": "lsgan", "n_critic": 2, "flip": True,
@@ -62,15 +66,84 @@ def test_the_command_in_a_card_gives_the_configuration_back(ganzoo_cli):
     assert json.loads(out)["config"] == config
 
 
-def test_a_card_with_scores_carries_their_protocol():
-    score = {"metric": "fid", "value": 12.5, "data": "mnist", "protocol": "mnist features, 10,000 samples"}
+def result(seed=0, **values):
+    protocol = {"data": "digits", "reference": {"n": 10_000}, "features": {"name": "mnist"}}
+    protocol |= {"generated": {"n": 2000, "seed": seed}}
+    return Result("x", {"sha256": "0", "kind": "ema"}, values, {"fid": 0.5, "n": 100.0}, protocol)
+
+
+def test_scores_stand_in_the_card_and_its_metadata():
     model = {"architecture": "dcgan", "tag": "x", "generator": {}, "requires": {}}
-    training = {"config": ganzoo.TrainConfig("dcgan").to_dict(), "step": 3, "scores": [score], "versions": {}}
+    training = {"config": ganzoo.TrainConfig("dcgan").to_dict(), "step": 3, "versions": {}}
     text = render_card(model, training, name="me/x", license="", parameters=1, shape=(1, 28, 28), picture="")
-    (result,) = ModelCard(text).data.eval_results
-    assert (result.metric_type, result.metric_value) == ("fid", 12.5)
-    assert "| fid | 12.5 | mnist features, 10,000 samples |" in text
+    assert "None measured yet." in text
     assert "not stated" in text
+    text = with_scores(text, [result(fid=12.0, precision=0.9), result(1, fid=13.0, precision=0.9)])
+    assert "None measured" not in text
+    assert "| fid | 12.5 ± 0.7 (25.0 x floor) | 0.5 |" in text
+    assert "ganzoo eval me/x --data digits --metrics fid,prdc --features mnist -n 2000 --seed 0" in text
+    found = {r.metric_type: (r.metric_value, r.dataset_name) for r in ModelCard(text).data.eval_results}
+    assert found == {"fid": (12.5, "digits"), "precision": (0.9, "digits")}
+    again = with_scores(text, [result(fid=7.0)])
+    assert "12.5" not in again
+    assert "| fid | 7 (14.0 x floor) | 0.5 |" in again
+    assert "## Limits" in again
+    assert "ganzoo eval hf-hub:me/y --data" in rename_source(again, "hf-hub:me/y")
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A model folder of its own: the shipped one, without scores."""
+    folder = tmp_path / "model"
+    shutil.copytree(ganzoo.cards_folder() / "dcgan.digits", folder)
+    (folder / weights.SCORES).unlink(missing_ok=True)
+    weights.write_config(folder, weights.read_json(folder / weights.CONFIG))
+    return folder
+
+
+def test_record_writes_what_was_measured_into_the_model_folder(model, ganzoo_cli):
+    options = ("--data", "digits", "-n", "2000", "--metrics", "fid,modes")
+    for seed in ("0", "1", "0"):
+        code, out, err = ganzoo_cli("eval", str(model), *options, "--record", "--json", "--seed", seed)
+        assert code == 0, err
+    weights.verify(model)
+    assert not list(model.parent.glob(".model*"))
+    scores = read_results(model / weights.SCORES)
+    assert [score.protocol["generated"]["seed"] for score in scores] == [0, 1]
+    assert scores[0].values == json.loads(out)[0]["values"]
+    text = (model / weights.CARD).read_text()
+    assert f"{(scores[0].values['fid'] + scores[1].values['fid']) / 2:.4g}" in text
+    assert "over latents of the seeds 0, 1" in text
+    code, out, err = ganzoo_cli("eval", str(model / weights.SCORES))
+    assert code == 1
+    assert "seed" in err
+
+
+def test_record_refuses_what_is_not_its_own(model, ganzoo_cli):
+    options = ("--data", "digits", "-n", "100", "--metrics", "modes", "--record")
+    code, _, err = ganzoo_cli("eval", "dcgan.digits", *options)
+    assert code == 1
+    assert "model folder of your own" in err
+    assert ganzoo_cli("eval", str(model), *options, "--raw")[0] == 2
+    with pytest.raises(WeightsError, match="not measured with the weights"):
+        weights.record(model, result(fid=1.0))
+    before = {path: path.read_bytes() for path in model.iterdir()}
+    (model / weights.CARD).write_text("changed")
+    with pytest.raises(WeightsError, match=weights.CARD):
+        weights.record(model, replace(result(fid=1.0), weights={"sha256": digest(ganzoo.from_pretrained(str(model)))}))
+    before.pop(model / weights.CARD)
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_listings_show_the_first_score(model):
+    shown = replace(registry().weights["dcgan.digits"], path=model)
+    assert shown.facts()["score"] == ""
+    (model / weights.SCORES).write_text(json.dumps([result(fid=3.0, modes=10.0).to_dict()]))
+    weights.write_config(model, weights.read_json(model / weights.CONFIG))
+    assert shown.facts()["score"] == "fid 6.0 x floor"
+    values = {"modes": 1000.0, "modes_perfect": 1000.0}
+    assert headline([{"values": values}]) == "1,000 modes"
+    assert headline([]) == ""
 
 
 def test_shipped_weights_draw_the_same_on_every_call():

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import ganzoo
 from ganzoo import WeightsError, weights
+from ganzoo.features import digest
 from ganzoo.weights import CONFIG, MODEL
 
 SMALL = {"steps": 3, "batch_size": 16, "generator": {"hidden": [16], "activation": "relu", "output": "sigmoid"}}
@@ -18,7 +19,16 @@ SMALL = {"steps": 3, "batch_size": 16, "generator": {"hidden": [16], "activation
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "vanilla"
-    return ganzoo.train(ganzoo.TrainConfig("vanilla", out=str(out), **SMALL))
+    run = ganzoo.train(ganzoo.TrainConfig("vanilla", out=str(out), **SMALL))
+    protocol = {
+        "data": "digits",
+        "reference": {"n": 9},
+        "features": {"name": "mnist"},
+        "generated": {"n": 9, "seed": 0},
+    }
+    measured = {"sha256": digest(run.generator), "kind": "ema"}
+    weights.record(run.folder / "model", ganzoo.Result("run", measured, {"fid": 1.5}, None, protocol))
+    return run
 
 
 @pytest.fixture
@@ -49,7 +59,7 @@ def test_round_trip_of_a_customised_network(run, model):
     assert torch.equal(ganzoo.sample(g, 70, seed=4), ganzoo.sample(run.generator, 70, seed=4))
     assert sorted(p.name for p in model.iterdir()) == sorted([CONFIG, *weights.FILES])
     report = weights.verify(model)
-    assert report == {"files": 7, "difference": 0.0}
+    assert report == {"files": 8, "difference": 0.0}
 
 
 def test_a_finished_run_holds_its_model_folder(run):
@@ -264,7 +274,7 @@ def test_control_characters_of_a_stranger_never_reach_the_terminal(model, ganzoo
 def test_commands_on_a_folder(model, run, ganzoo_cli, tmp_path):
     code, out, _ = ganzoo_cli("verify", model)
     assert code == 0
-    assert "7 files match" in out
+    assert "8 files match" in out
     assert ganzoo_cli("verify", run.folder)[0] == 0
     assert ganzoo_cli("save", run.folder, "-o", tmp_path / "saved", "--tag", "mine")[0] == 0
     assert json.loads((tmp_path / "saved" / CONFIG).read_text())["tag"] == "mine"

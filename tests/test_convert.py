@@ -179,7 +179,8 @@ def test_perceptron_with_tanh(prefix, gap):
     torch.save(prefixed(prefix, foreign.state_dict()), "g.pt")
     g = convert("vanilla", read_tensors("g.pt"), activation="relu")
     assert g.config == {
-        "z_dim": 10, "image_size": 8, "channels": 3, "hidden": [16, 32], "activation": "relu", "output": "tanh"
+        "z_dim": 10, "image_size": 8, "channels": 3, "hidden": [16, 32], "activation": "relu", "output": "tanh",
+        "norm": None,
     }  # fmt: skip
     assert same_images(g, lambda z: foreign(z.flatten(1)).view(-1, 3, 8, 8))
 
@@ -269,14 +270,26 @@ def test_nothing_is_dropped_or_left_random(example, case):
     assert "\n" not in str(caught.value)
 
 
+def test_a_perceptron_with_batch_norm():
+    layers = [nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 6), nn.BatchNorm1d(6), nn.ReLU()]
+    foreign = trained(nn.Sequential(*layers, nn.Linear(6, 16), nn.Tanh()))
+    g = convert("vanilla", foreign.state_dict(), activation="relu")
+    assert (g.config["norm"], g.config["hidden"]) == ("batch", [8, 6])
+    z = torch.randn(5, 4)
+    with torch.no_grad():
+        assert torch.equal(g(z).flatten(1), foreign(z))
+
+
 def test_other_networks_are_refused(example):
     with pytest.raises(WeightsError, match=r"no place for 'main.0.bias', 'main.3.bias', 'main.6.bias' and 2 more"):
         convert("dcgan", Example(bias=True).state_dict())
     with pytest.raises(WeightsError, match=r"layer '0'.*should be an nn.Linear"):
         convert("vanilla", example.state_dict())
-    norm = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 16))
-    with pytest.raises(WeightsError, match="layer '1' is a BatchNorm, which vanilla has none of"):
+    norm = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 16))
+    with pytest.raises(WeightsError, match=r"layer '1' .*should be a BatchNorm"):
         convert("vanilla", norm.state_dict())
+    with pytest.raises(WeightsError, match=r"layer '1' is a BatchNorm after the last layer"):
+        convert("vanilla", nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16)).state_dict())
     with pytest.raises(WeightsError, match="layer '2' takes 9 numbers where the one before gives 8"):
         convert("vanilla", changed(perceptron(4, 8, 16).state_dict(), **{"2__weight": torch.zeros(16, 9)}))
     with pytest.raises(WeightsError, match=r"nothing fills 'layers.0.bias'"):

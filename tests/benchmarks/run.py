@@ -323,12 +323,12 @@ def markdown(result: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def write_between_marks(path: Path, lines: list[str]) -> None:
+def write_between_marks(path: Path, lines: list[str], marks: tuple[str, str] = MARKS) -> None:
     text = path.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
+    before, begin, rest = text.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not (begin and end):
-        raise SystemExit(f"{path} has no {MARKS[0].strip()} and {MARKS[1].strip()} on lines of their own")
+        raise SystemExit(f"{path} has no {marks[0].strip()} and {marks[1].strip()} on lines of their own")
     path.write_text("".join([before, begin, *(f"{line}\n" for line in lines), end, after]), encoding="utf-8")
 
 

@@ -52,19 +52,26 @@ class Case:
 
 
 ADAM = {"optimizer": "adam", "lr": 2e-4, "betas": [0.5, 0.999]}
-WIDTH = {"generator": {"width": 64}, "discriminator": {"width": 64}}
 GP = {"loss": "wasserstein", "penalties": ["gp=10"], **ADAM}
 # Batches are those of the copied scripts.
 CASES = {
-    "vanilla": Case("MLP GAN, 28 px", "mlp", "gan", 64, {"architecture": "vanilla", "penalties": [], **ADAM}),
+    "vanilla": Case("MLP GAN, 28 px", "mlp", "gan", 64, {"architecture": "vanilla", "recipe": "textbook"}),
     "dcgan28": Case("DCGAN, 28 px", "dcgan28", "gan", 64, {"architecture": "dcgan", "recipe": "paper", **ADAM}),
     "dcgan64": Case(
         "DCGAN, 64 px", "dcgan64", "gan", 128, {"architecture": "dcgan", "recipe": "paper"}, image_size=64, channels=3
     ),
     "wgan": Case("WGAN, 28 px, DCGAN networks", "dcgan28", "wgan", 64, {"architecture": "wgan", "recipe": "paper"}, 5),
-    "wgan-gp": Case("WGAN-GP, 28 px, MLP", "mlp", "wgan_gp", 64, {"architecture": "vanilla", **GP}, 5, True),
+    "wgan-gp": Case(
+        "WGAN-GP, 28 px, MLP", "mlp", "wgan_gp", 64, {"architecture": "vanilla", "recipe": "textbook", **GP}, 5, True
+    ),
     "wgan-gp-conv": Case(
-        "WGAN-GP, 28 px, DCGAN networks", "dcgan28", "wgan_gp", 64, {"architecture": "wgan", **WIDTH, **GP}, 5, True
+        "WGAN-GP, 28 px, DCGAN networks",
+        "dcgan28",
+        "wgan_gp",
+        64,
+        {"architecture": "dcgan", "recipe": "paper", **GP},
+        5,
+        True,
     ),
 }
 

@@ -5,6 +5,7 @@ python examples/onnx_sample.py g.onnx -n 64 --seed 0 -o grid.png
 """
 
 import argparse
+import json
 
 import numpy as np
 import onnxruntime
@@ -13,14 +14,21 @@ from PIL import Image
 parser = argparse.ArgumentParser(description="Draw a grid of images from an ONNX generator.")
 parser.add_argument("model", help="what `ganzoo export` wrote")
 parser.add_argument("-n", type=int, default=64, help="how many images")
+parser.add_argument("--class", dest="label", type=int, help="of a conditional generator  [default: all in turn]")
 parser.add_argument("--seed", type=int, default=0, help="of the latents")
 parser.add_argument("-o", "--out", default="grid.png", help="the picture")
 arguments = parser.parse_args()
 
 session = onnxruntime.InferenceSession(arguments.model, providers=["CPUExecutionProvider"])
 z_dim = session.get_inputs()[0].shape[1]
-z = np.random.default_rng(arguments.seed).standard_normal((arguments.n, z_dim), dtype=np.float32)
-(images,) = session.run(["images"], {"z": z})  # (n, channels, height, width) in [-1, 1]
+inputs = {"z": np.random.default_rng(arguments.seed).standard_normal((arguments.n, z_dim), dtype=np.float32)}
+classes = json.loads(session.get_modelmeta().custom_metadata_map["ganzoo.config"]).get("num_classes")
+if classes:
+    labels = np.arange(arguments.n) % classes
+    inputs["labels"] = labels if arguments.label is None else np.full(arguments.n, arguments.label)
+elif arguments.label is not None:
+    parser.error("this generator was not trained by class: leave --class out")
+(images,) = session.run(["images"], inputs)  # (n, channels, height, width) in [-1, 1]
 
 n, channels, height, width = images.shape
 columns = int(np.ceil(np.sqrt(n)))

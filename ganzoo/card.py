@@ -71,6 +71,7 @@ def render_card(
         parameters=f"{parameters:,}",
         shape=shape,
         picture=picture,
+        classes=model["generator"].get("num_classes"),
         data_name=data,
         data_license=source.license if source else "",
         weights_license=license,

@@ -235,6 +235,10 @@ def train(
     image_size: Annotated[int | None, typer.Option(help="Pixels a side.  [default: the data's]")] = None,
     channels: Annotated[int | None, typer.Option(help="1 for grey, 3 for colour.  [default: the data's]")] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror half of the images.")] = None,
+    conditional: Annotated[
+        bool | None,
+        typer.Option("--conditional/--unconditional", help="Learn to generate by class, from labelled data."),
+    ] = None,
     loss: Annotated[str | None, typer.Option(help="One of `ganzoo list --losses`.")] = None,
     penalty: Annotated[
         list[str] | None,
@@ -284,8 +288,8 @@ def train(
     """Train an architecture. Prints the run folder."""
     flags = {
         "data": data, "data_dir": data_dir, "steps": steps, "batch_size": batch_size, "image_size": image_size,
-        "channels": channels, "flip": flip, "loss": loss, "lr": lr, "seed": seed, "device": device,
-        "precision": precision, "accumulate": accumulate, "compile": compile_, "start": start,
+        "channels": channels, "flip": flip, "conditional": conditional, "loss": loss, "lr": lr, "seed": seed,
+        "device": device, "precision": precision, "accumulate": accumulate, "compile": compile_, "start": start,
         "pack": pack, "eval_every": eval_every,
         "out": None if out is None else str(out),
     }  # fmt: skip
@@ -374,6 +378,12 @@ def sample(
     ],
     n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the latents.")] = 0,
+    class_: Annotated[
+        str | None,
+        typer.Option(
+            "--class", metavar="K,...", help="Of a conditional generator: 7, or 1,3,5, a row each.  [default: all]"
+        ),
+    ] = None,
     walk: Annotated[bool, typer.Option("--walk", help="Walk through latent space: an endless GIF.")] = False,
     frames: Annotated[int, typer.Option(min=1, help="Frames of a walk.")] = 60,
     out: Annotated[
@@ -410,9 +420,10 @@ def sample(
 
     place = choose_device(device)
     g = from_pretrained(source).to(place)
+    labels, columns = _classes_asked(g, class_, n, table=kind not in ("folder", ".npy"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(g, path, kind, n, seed, frames)
+        _write(g, path, kind, n if labels is None else len(labels), seed, frames, labels, columns)
     except OSError as error:
         raise SampleError(f"{path} cannot be written: {error.strerror or error}") from error
     print(path)
@@ -421,7 +432,32 @@ def sample(
 GRID_LIMIT = 10_000
 
 
-def _write(g: "nn.Module", path: Path, kind: str, n: int, seed: int, frames: int) -> None:
+def _classes_asked(g: "nn.Module", class_: str | None, n: int, *, table: bool) -> tuple[list[int] | None, int | None]:
+    """The class of each sample, where the generator knows any, and the columns of a table with a class a row."""
+    from ganzoo.sampling import GRID, by_class, class_count
+
+    count = class_count(g)
+    if class_ is None and count is None:
+        return None, None
+    try:
+        classes = list(range(count or 0)) if class_ is None else [int(text) for text in class_.split(",")]
+    except ValueError as error:
+        raise SampleError(f"--class takes numbers, such as 7 or 1,3,5, not {class_!r}") from error
+    if table and 1 < len(classes) <= GRID:
+        return by_class(n, classes)
+    return [classes[i % len(classes)] for i in range(n)], None
+
+
+def _write(
+    g: "nn.Module",
+    path: Path,
+    kind: str,
+    n: int,
+    seed: int,
+    frames: int,
+    labels: list[int] | None,
+    columns: int | None,
+) -> None:
     """Write n samples as `kind` asks, block by block where they may not fit in memory."""
     import numpy as np
     from PIL import Image
@@ -429,10 +465,10 @@ def _write(g: "nn.Module", path: Path, kind: str, n: int, seed: int, frames: int
     from ganzoo.sampling import blocks, grid, to_uint8, walk
 
     if kind == ".gif":
-        pictures = [grid(to_uint8(images)) for images in walk(g, n, frames, seed)]
+        pictures = [grid(to_uint8(images), columns) for images in walk(g, n, frames, seed, labels)]
         pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=50, loop=0)
         return
-    pixels = (to_uint8(images) for images in blocks(g, n, seed))
+    pixels = (to_uint8(images) for images in blocks(g, n, seed, labels))
     if kind == ".npy":
         first = next(pixels)
         beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -451,9 +487,10 @@ def _write(g: "nn.Module", path: Path, kind: str, n: int, seed: int, frames: int
     elif kind == "folder":
         path.mkdir(exist_ok=True)
         for i, image in enumerate(image for block in pixels for image in block):
-            Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(path / f"{i:06d}.png")
+            name = f"{i:06d}.png" if labels is None else f"{i:06d}-class{labels[i]}.png"
+            Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(path / name)
     else:
-        grid(np.concatenate(list(pixels))).save(path)
+        grid(np.concatenate(list(pixels)), columns).save(path)
 
 
 def _as_source(folder: Path) -> str:

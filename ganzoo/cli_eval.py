@@ -95,7 +95,8 @@ def _own_model(source: str) -> Path:
 
 def _print_results(results: "list[Result]") -> None:
     """A row each, the floor below; what all rows share goes to stderr."""
-    names = [name for name in results[0].values if not name.endswith(("_perfect", "_std"))]
+    known = dict.fromkeys(name for result in results for name in result.values)
+    names = [name for name in known if not name.endswith(("_perfect", "_std"))]
     table: list[tuple[str, ...]] = [("", *names)]
     for result in results:
         cells = []

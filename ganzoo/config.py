@@ -90,6 +90,7 @@ class TrainConfig:
     image_size: int | None = _at_least(1, None)  # pixels; None: the data's own
     channels: int | None = _at_least(1, None)  # None: the data's own
     flip: bool = False  # mirror half of the images, drawn anew each time
+    conditional: bool = False  # generate by class: the data's labels go to both networks
     # networks and objective
     generator: dict[str, Any] = field(default_factory=dict)
     discriminator: dict[str, Any] = field(default_factory=dict)
@@ -109,6 +110,7 @@ class TrainConfig:
     d_lr: float | None = _above(0, None)  # None: same as lr
     lr_schedule: Literal["constant", "linear", "cosine"] = "constant"  # the last two fall to zero at the last step
     betas: list[float] = field(default_factory=lambda: [0.5, 0.999])  # Adam's; momentum for SGD is the first
+    eps: float = _above(0, 1e-8)  # what Adam and RMSprop add to a gradient's size before dividing by it
     ema_decay: float = _at_least(0, 0.999)  # of the averaged generator, reached by ramp-up; 0 keeps the raw one
     # running
     seed: int = _at_least(0, 0)

@@ -31,7 +31,7 @@ from ganzoo.plugins import registry
 from ganzoo.registry import resolve
 from ganzoo.results import Result
 from ganzoo.rng import Rng
-from ganzoo.sampling import blocks, load_run, to_uint8
+from ganzoo.sampling import blocks, class_count, load_run, to_uint8
 
 logger = logging.getLogger("ganzoo")
 
@@ -138,7 +138,13 @@ class Evaluator:
             for block in blocks(g, self.n, self.seed):
                 yield _pixels(block, self.shape)
 
-        values = self._score(*self._extract(images(), self.n), self.metrics)
+        features, logits = self._extract(images(), self.n)
+        values = self._score(features, logits, self.metrics)
+        count = class_count(g)
+        if count and "modes" in self.metrics and logits is not None and count == logits.shape[2] ** logits.shape[1]:
+            asked = torch.arange(self.n) % count  # as samples come unless classes are chosen
+            found = _code(_digits(logits)[0], logits.shape[2])
+            values["class_accuracy"] = (found == asked).double().mean().item()
         weights = {"sha256": digest(g), "kind": kind}
         return Result(source or type(g).__name__, weights, values, self.floor, self.protocol)
 
@@ -262,11 +268,11 @@ class Evaluator:
             values |= prdc(reference["features"], features[:AT_MOST], NEIGHBOURS)
         if "modes" in metrics and logits is not None:
             classes, sure = _digits(logits)
-            groups, kinds = classes.shape[1], logits.shape[2]
+            groups, kinds = logits.shape[1:]
             share = (reference["digits"].double() / reference["digits"].sum()).numpy()
-            balance, code = share, classes[:, 0]
-            for i in range(1, groups):  # stacked: channels are independent, so shares multiply
-                balance, code = np.outer(balance, share).ravel(), code * kinds + classes[:, i]
+            balance, code = share, _code(classes, kinds)
+            for _ in range(1, groups):  # stacked: channels are independent, so shares multiply
+                balance = np.outer(balance, share).ravel()
             found = modes(code.bincount(minlength=kinds**groups).numpy(), balance)
             values |= {name: value for name, value in found.items() if groups > 1 or "uniform" not in name}
             values["confident"] = sure.double().mean().item()
@@ -277,6 +283,14 @@ def _digits(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Class of each (N, groups), and whether the classifier is sure of all groups (N,)."""
     confidence, classes = logits.softmax(2).max(2)
     return classes, (confidence > SURE).all(1)
+
+
+def _code(classes: Tensor, kinds: int) -> Tensor:
+    """One number for the classes (N, groups) of each image: the first group's is the leading digit."""
+    code = classes[:, 0]
+    for i in range(1, classes.shape[1]):
+        code = code * kinds + classes[:, i]
+    return code
 
 
 def _pixels(samples: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:

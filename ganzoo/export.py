@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ganzoo.errors import ExportError
 from ganzoo.rng import Rng, preserve_torch
-from ganzoo.sampling import draw_latent
+from ganzoo.sampling import class_count, draw_latent
 
 OPSET = 18
 """What torch's translations are written in: any other is a conversion more, and older runtimes know this one."""
@@ -37,7 +37,8 @@ TOLERANCE = 1e-4
 def export_onnx(g: nn.Module, path: Path, *, force: bool = False) -> float:
     """Write a generator as one self-contained ONNX file, and check that ONNX Runtime computes what torch does.
 
-    The file maps `z` (N, z_dim) float32 to `images` (N, C, H, W) float32 in [-1, 1], for any N. Its metadata holds
+    The file maps `z` (N, z_dim) float32, and of a conditional generator `labels` (N,) int64, to `images` (N, C, H, W)
+    float32 in [-1, 1], for any N. Its metadata holds
     `ganzoo.config`, the generator's settings as JSON, and `ganzoo.version`, and nothing of this machine.
 
     Args:
@@ -90,25 +91,28 @@ def _runtime() -> ModuleType:
         raise ExportError(f"exporting needs the ONNX packages ({error}): pip install 'ganzoo[onnx]'") from error
 
 
-def _expected(g: nn.Module, n: int) -> tuple[Tensor, Tensor]:
-    """n latents and torch's images of them."""
+def _expected(g: nn.Module, n: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Inputs for n samples, by name, and torch's images of them."""
     z: object = draw_latent(g, n, Rng(0, n, "export"))
     if not isinstance(z, Tensor) or not z.is_floating_point():
         raise TypeError("its latents are not one float tensor")
-    images: object = g(z.float())
+    inputs = {"z": z.float()}
+    if count := class_count(g):
+        inputs["labels"] = torch.arange(n) % count
+    images: object = g(*inputs.values())
     if not isinstance(images, Tensor):
         raise TypeError("it does not give one tensor")
-    return z.float(), images
+    return inputs, images
 
 
-def _serialize(g: nn.Module, z: Tensor) -> bytes:
+def _serialize(g: nn.Module, inputs: dict[str, Tensor]) -> bytes:
     """The bytes of an ONNX file: the graph, the weights and the metadata."""
     program = torch.onnx.export(
         g,
-        (z,),
-        input_names=["z"],
+        tuple(inputs.values()),
+        input_names=list(inputs),
         output_names=["images"],
-        dynamic_shapes=({0: "N"},),
+        dynamic_shapes=({0: "N"},) * len(inputs),
         opset_version=OPSET,
         verbose=False,
     )
@@ -122,15 +126,15 @@ def _serialize(g: nn.Module, z: Tensor) -> bytes:
     return serialized
 
 
-def _difference(runtime: ModuleType, path: Path, expected: list[tuple[Tensor, Tensor]]) -> float:
+def _difference(runtime: ModuleType, path: Path, expected: list[tuple[dict[str, Tensor], Tensor]]) -> float:
     """The largest absolute difference between the file's images and the expected ones."""
     options = runtime.SessionOptions()
     options.log_severity_level = 4  # what fails is raised as well
     options.intra_op_num_threads = torch.get_num_threads()
     session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     differences = []
-    for z, images in expected:
-        (theirs,) = session.run(["images"], {"z": z.numpy()})
+    for inputs, images in expected:
+        (theirs,) = session.run(["images"], {name: tensor.numpy() for name, tensor in inputs.items()})
         if theirs.shape != images.shape:
             raise ValueError(f"it gives images of shape {theirs.shape} there, and {tuple(images.shape)} in torch")
         differences.append(np.abs(theirs - images.numpy()).max())

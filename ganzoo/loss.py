@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ganzoo.augment import augment
 from ganzoo.rng import Rng
 
-Discriminator = Callable[[Tensor], Tensor]
+Discriminator = Callable[..., Tensor]
 """What a penalty is given: items to raw logits."""
 
 
@@ -22,9 +22,9 @@ class Batch:
     `real` (N, ...) items, images (N, C, H, W) in [-1, 1] · `z` latents, (N, z_dim) unless the generator draws its own,
     the same in the generator's phase as in the update of D before it · `step` the generator step, from 0 · `rng` this
     phase's random stream · `labels` (N,) int64 of the real items, where the data has them · `fake_labels` (N,) asked of
-    the generator, where it is conditional · `inputs` (N, ...) what a paired architecture translates from, where the
-    data has them · `whole` the real items of all parts (`whole_real` calls it) · `shared` whether the generator's phase
-    takes up the items made in D's, `made`.
+    the generator in conditional training: those of the real items, so that a pair is of one class · `inputs` (N, ...)
+    what a paired architecture translates from, where the data has them · `whole` the real items of all parts
+    (`whole_real` calls it) · `shared` whether the generator's phase takes up the items made in D's, `made`.
     """
 
     real: Tensor
@@ -42,8 +42,14 @@ class Batch:
         """G(z), once a batch: with `graph` for the generator's phase, without for D's."""
         if self.made is None or (graph and not self.made.requires_grad):
             with torch.set_grad_enabled(graph or self.shared):
-                self.made = g(self.z)
+                self.made = g(self.z) if self.fake_labels is None else g(self.z, self.fake_labels)
         return self.made if graph else self.made.detach()
+
+    def judge(self, d: Discriminator) -> Discriminator:
+        """`d` with the classes bound where training is conditional: items (N, ...), or several times N of them in the
+        same order, to logits."""
+        labels = self.fake_labels
+        return d if labels is None else lambda x: d(x, labels.repeat(len(x) // len(labels)))
 
     def whole_real(self) -> Tensor:
         """The real items of the whole batch, where this is a part of it, for a statistic over them all."""
@@ -136,7 +142,8 @@ class Objective:
         which D gives the real one the higher logit: 1 if D tells all apart, 0.5 if none.
         """
         real, fake = self.shown(batch.real, batch), self.shown(batch.fake(g, graph=False), batch)
-        real_logits, fake_logits = _full(d(real)), _full(d(fake))
+        judge = batch.judge(d)
+        real_logits, fake_logits = _full(judge(real)), _full(judge(fake))
         adversarial = self.loss.discriminator(real_logits, fake_logits).mean()
         logs = {"d_loss": adversarial, "accuracy": (real_logits > fake_logits).float().mean()}
         total = adversarial
@@ -144,17 +151,18 @@ class Objective:
             if batch.step % penalty.every == 0:
                 # Second derivatives lose too much in bf16, and torch.compile has none: d's own call, not the compiled.
                 with torch.autocast(batch.real.device.type, enabled=False):
-                    value = penalty(d._call_impl, _full(real), _full(fake), batch=batch)
+                    value = penalty(batch.judge(d._call_impl), _full(real), _full(fake), batch=batch)
                 logs[type(penalty).__name__.lower()] = value
                 total = total + penalty.every * value
         return total, logs
 
     def generator_loss(self, g: nn.Module, d: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """G's loss, a scalar with a graph, and values to log (`g_loss`)."""
-        fake_logits = _full(d(self.shown(batch.fake(g), batch)))
+        judge = batch.judge(d)
+        fake_logits = _full(judge(self.shown(batch.fake(g), batch)))
         real_logits: Any = None
         if self.loss.needs_real:
             with torch.no_grad():
-                real_logits = _full(d(self.shown(batch.real, batch)))
+                real_logits = _full(judge(self.shown(batch.real, batch)))
         value = self.loss.generator(fake_logits, real_logits).mean()
         return value, {"g_loss": value}

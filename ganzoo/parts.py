@@ -18,7 +18,7 @@ from ganzoo.loss import Loss, Objective
 from ganzoo.plugins import registry
 from ganzoo.registry import build
 from ganzoo.rng import Rng
-from ganzoo.sampling import draw_latent
+from ganzoo.sampling import draw_latent, generate
 from ganzoo.weights import CONFIG, DISCRIMINATOR, MODEL, load_network, read_config
 from ganzoo.zoo import network
 
@@ -75,6 +75,8 @@ def start_from(config: TrainConfig) -> tuple[TrainConfig, list[dict[str, Tensor]
                     f"{config.start} has {role}.{key}={found[role].get(key)!r}, not {value!r}: leave it out"
                 )
         settings[role] = found[role]
+    if found["generator"].get("num_classes") is not None:
+        settings["conditional"] = True
     for key in ("image_size", "channels"):
         settings[key] = getattr(config, key) or found["generator"].get(key)
     return config.replace(**settings), states
@@ -88,17 +90,29 @@ def make_networks(config: TrainConfig, data: Data) -> tuple[nn.Module, nn.Module
     """
     zoo = registry()
     architecture = zoo.architecture(config.architecture)
-    shared = {}
+    shared: dict[str, Any] = {}
     if data.is_image:
         _, channels, height, width = data.items.shape
         if height != width:
             raise ConfigError(f"the data's images are {height}x{width}: choose a square with --image-size")
         shared = {"image_size": height, "channels": channels}
+    classes = _classes(config, data)
+    if classes is not None:
+        shared["num_classes"] = classes
     g = network(config.architecture, "generator", shared, config.generator)
-    packed = {**shared, "channels": shared["channels"] * config.pack} if shared else {}
+    packed = {**shared, "channels": shared["channels"] * config.pack} if data.is_image else shared
     d = network(config.architecture, "discriminator", packed, config.discriminator)
     if config.pack > 1 and d.config.get("channels") != packed.get("channels", 0):
         raise ConfigError("packing needs images, and a discriminator that takes channels: leave --pack out")
+    for role, module in (("generator", g), ("discriminator", d)):
+        if (found := module.config.get("num_classes")) == classes:
+            continue
+        told = f"the {role} of {config.architecture}"
+        if classes is None:
+            raise ConfigError(f"{told} has num_classes={found}: to generate by class, say --conditional")
+        if "num_classes" not in module.config:
+            raise ConfigError(f"{told} cannot be class-conditional (it takes no num_classes): leave --conditional out")
+        raise ConfigError(f"{told} has num_classes={found}, the data {classes} classes: leave num_classes out")
     if config.augment and not data.is_image:
         raise ConfigError("augment changes images, and this data has none")
     check_augment(config.augment)
@@ -118,11 +132,25 @@ def make_networks(config: TrainConfig, data: Data) -> tuple[nn.Module, nn.Module
         if wanted and name not in taken:
             raise ConfigError(f"{what} takes no {name}: leave it out")
     with torch.no_grad():
-        made = tuple(copy.deepcopy(g).eval()(draw_latent(g, 1, Rng(config.seed, 0, "shape"))).shape[1:])
+        made = tuple(generate(copy.deepcopy(g).eval(), draw_latent(g, 1, Rng(config.seed, 0, "shape"))).shape[1:])
     if made != tuple(data.items.shape[1:]):
         given = tuple(data.items.shape[1:])
         raise ConfigError(f"the generator of {config.architecture} makes items of shape {made}, the data has {given}")
     return g, d, loss, objective
+
+
+def _classes(config: TrainConfig, data: Data) -> int | None:
+    """How many classes the networks are conditioned on; None: they are not."""
+    if not config.conditional:
+        return None
+    if data.labels is None:
+        raise ConfigError(
+            f"the data {config.data!r} has no labels to generate by: leave --conditional out, or sort the images "
+            "into a folder for each class"
+        )
+    if config.pack > 1:
+        raise ConfigError("a pack would hold items of several classes: leave --pack or --conditional out")
+    return int(data.labels.max()) + 1
 
 
 def choose_device(name: str) -> torch.device:
@@ -161,10 +189,10 @@ def make_optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter], lr: 
     """The configured optimizer, fused where torch has that."""
     beta1, beta2 = config.betas
     if config.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr, (beta1, beta2), fused=True)
+        return torch.optim.Adam(parameters, lr, (beta1, beta2), config.eps, fused=True)
     if config.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr, momentum=beta1, fused=True)
-    return torch.optim.RMSprop(parameters, lr, foreach=True)
+    return torch.optim.RMSprop(parameters, lr, eps=config.eps, foreach=True)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ a seed's samples do not depend on how many are asked for.
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,10 @@ BLOCK = 64
 STATISTICS_BLOCKS = 16
 """Blocks of latents from which BatchNorm's statistics are estimated."""
 
+GRID = 64
+"""Images in the grids that show a generator."""
+
+Labels = int | Sequence[int] | Tensor
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
@@ -52,37 +56,97 @@ def _generating(g: nn.Module) -> Iterator[torch.device]:
             module.training = mode
 
 
-def blocks(g: nn.Module, n: int, seed: int = 0) -> Iterator[Tensor]:
+def class_count(g: nn.Module) -> int | None:
+    """How many classes a generator was conditioned on; None if on none."""
+    count: int | None = getattr(g, "config", {}).get("num_classes")
+    return count
+
+
+def generate(g: nn.Module, z: Tensor, labels: Tensor | None = None) -> Tensor:
+    """One pass of a generator, conditional or not; without labels, the i-th item is of class i mod num_classes."""
+    count = class_count(g)
+    if count is None:
+        made: Tensor = g(z)
+    else:
+        made = g(z, torch.arange(len(z), device=z.device) % count if labels is None else labels)
+    return made
+
+
+def _asked(g: nn.Module, n: int, labels: Labels | None) -> Tensor | None:
+    """A class for each of n samples, and for what fills their last block; None where the generator knows none.
+
+    Raises:
+        SampleError: the generator knows no classes, or not these, or there are not n of them.
+    """
+    count = class_count(g)
+    if count is None:
+        if labels is not None:
+            raise SampleError("this generator was not trained by class, so there is none to choose: leave it out")
+        return None
+    whole = -(-n // BLOCK) * BLOCK
+    if labels is None:
+        return torch.arange(whole) % count
+    if isinstance(labels, int):
+        labels = [labels] * n
+    chosen = torch.as_tensor(labels).long().cpu()
+    if chosen.shape != (n,):
+        raise SampleError(f"labels of shape {tuple(chosen.shape)} for {n} samples: give one class, or one for each")
+    if not bool(((chosen >= 0) & (chosen < count)).all()):
+        wrong = next(int(label) for label in chosen if not 0 <= label < count)
+        raise SampleError(f"there is no class {wrong}: this generator has the classes 0 to {count - 1}")
+    return torch.cat([chosen, chosen.new_zeros(whole - n)])
+
+
+def blocks(g: nn.Module, n: int, seed: int = 0, labels: Labels | None = None) -> Iterator[Tensor]:
     """The samples that `sample` gives, in blocks of at most 64: for more than fit in memory."""
     if n < 1:
         raise SampleError(f"n must be at least 1, not {n}")
+    asked = _asked(g, n, labels)
     for start in range(0, n, BLOCK):
         k = start // BLOCK
         with _generating(g) as device:
             z = draw_latent(g, BLOCK, Rng(seed, k, "sample", device))
             seed_torch(stream_seed(seed, k, "sample/torch"), device)  # for generators that draw noise of their own
-            images = g(z)[: n - start].float()
+            classes = None if asked is None else asked[start : start + BLOCK].to(device)
+            images = generate(g, z, classes)[: n - start].float()
         yield images
 
 
-def sample(g: nn.Module, n: int, seed: int = 0) -> Tensor:
+def sample(g: nn.Module, n: int, seed: int = 0, labels: Labels | None = None) -> Tensor:
     """Draw n samples from a generator.
 
     Args:
         g: a generator, from `create`, `from_pretrained` or a run.
         n: how many.
         seed: of the latents. The same seed gives the same first rows whatever n is.
+        labels: of a conditional generator, a class for all samples or one for each; None: the classes in turn, sample i
+            of class i mod num_classes.
 
     Returns:
         (n, ...) float32 on the generator's device; images (n, C, H, W) in [-1, 1].
 
     Raises:
-        SampleError: n below 1.
+        SampleError: n below 1, or classes that the generator does not have.
     """
-    return torch.cat(list(blocks(g, n, seed)))
+    return torch.cat(list(blocks(g, n, seed, labels)))
 
 
-def walk(g: nn.Module, n: int, frames: int, seed: int = 0) -> Iterator[Tensor]:
+def by_class(n: int, classes: Sequence[int]) -> tuple[list[int], int]:
+    """Labels for about n samples as a grid with a class a row, and its columns."""
+    columns = max(1, round(n / len(classes)))
+    return [label for label in classes for _ in range(columns)], columns
+
+
+def overview(g: nn.Module, seed: int = 0) -> Image.Image:
+    """The grid that shows what a generator of images does: 64 samples, of a conditional one a class a row."""
+    count = class_count(g)
+    if count is None:
+        return grid(to_uint8(sample(g, GRID, seed)))
+    labels, columns = by_class(GRID, range(min(count, GRID)))
+    return grid(to_uint8(sample(g, len(labels), seed, labels)), columns)
+
+
+def walk(g: nn.Module, n: int, frames: int, seed: int = 0, labels: Labels | None = None) -> Iterator[Tensor]:
     """Samples along n closed loops through latent space, a frame at a time.
 
     Each latent goes round a great circle, z(t) = cos(t) z0 + sin(t) z1: every point of it is distributed as z is,
@@ -93,6 +157,7 @@ def walk(g: nn.Module, n: int, frames: int, seed: int = 0) -> Iterator[Tensor]:
         n: loops side by side.
         frames: frames a loop.
         seed: of the latents.
+        labels: of a conditional generator, as for `sample`; they stay the same along a loop.
 
     Returns:
         `frames` tensors (n, C, H, W) in [-1, 1].
@@ -102,6 +167,7 @@ def walk(g: nn.Module, n: int, frames: int, seed: int = 0) -> Iterator[Tensor]:
     """
     if n < 1 or frames < 1:
         raise SampleError(f"a walk needs at least one image and one frame, not {n} and {frames}")
+    asked = _asked(g, n, labels)
     for frame in range(frames):
         angle = 2 * math.pi * frame / frames
         parts = []
@@ -111,7 +177,9 @@ def walk(g: nn.Module, n: int, frames: int, seed: int = 0) -> Iterator[Tensor]:
                 z0 = draw_latent(g, BLOCK, Rng(seed, k, "sample", device))
                 z1 = draw_latent(g, BLOCK, Rng(seed, k, "walk", device))
                 seed_torch(stream_seed(seed, k, "sample/torch"), device)
-                parts.append(g(math.cos(angle) * z0 + math.sin(angle) * z1)[: n - start].float())
+                classes = None if asked is None else asked[start : start + BLOCK].to(device)
+                z = math.cos(angle) * z0 + math.sin(angle) * z1
+                parts.append(generate(g, z, classes)[: n - start].float())
         yield torch.cat(parts)
 
 
@@ -133,7 +201,8 @@ def estimate_statistics(g: nn.Module) -> None:
         for k in range(STATISTICS_BLOCKS):
             z = draw_latent(g, BLOCK, Rng(0, k, "statistics", device))
             seed_torch(stream_seed(0, k, "statistics/torch"), device)
-            g(z)
+            labels = (k * BLOCK + torch.arange(BLOCK, device=device)) % (class_count(g) or 1)
+            generate(g, z, labels)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 

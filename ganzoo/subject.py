@@ -101,17 +101,25 @@ class Subject:
     def batch(self, phase: str = "d0") -> Batch:
         batches = Batches(self.data, self.batch_size, 0, CPU)
         real, labels, inputs = batches.get(0)
-        return Batch(real, self.latent(), 0, Rng(0, 0, phase), labels=labels, inputs=inputs)
+        asked = labels if self.config.conditional else None
+        return Batch(real, self.latent(), 0, Rng(0, 0, phase), labels=labels, fake_labels=asked, inputs=inputs)
 
     def latent(self, seed: int = 0) -> Tensor:
         with telling(f"the generator of {self.name} draws no latent"):
             return draw_latent(self.g, self.batch_size, Rng(seed, 0, "z0"))
 
-    def run(self, role: Role, module: nn.Module, x: Tensor) -> Tensor:
+    def inputs(self, module: nn.Module, x: Tensor, first: int = 0) -> tuple[Tensor, ...]:
+        """What a network is called with: of conditional ones, with the classes in turn too, beginning with `first`."""
+        settings: dict[str, Any] = module.config  # type: ignore[assignment]  # set by the zoo
+        if not self.config.conditional:
+            return (x,)
+        return x, (torch.arange(len(x)) + first) % settings["num_classes"]
+
+    def run(self, role: Role, module: nn.Module, x: Tensor, first: int = 0) -> Tensor:
         """A forward pass without a graph, always from the same state of torch's own generator."""
         seed_torch(0, CPU)
         with torch.no_grad(), telling(f"the forward pass of {self.name}'s {role} fails on {tuple(x.shape)}"):
-            made = module(x)
+            made = module(*self.inputs(module, x, first))
         if not isinstance(made, Tensor):
             raise CheckError(f"the {role} of {self.name} gives a {type(made).__name__}: return one tensor")
         return made
@@ -207,13 +215,17 @@ class Subject:
         )
 
     def check_inputs_matter(self) -> None:
-        """Other inputs give other outputs."""
+        """Other inputs give other outputs, and so do other classes."""
         others = self.latent(1), self.seen(self.batch().real).neg()
         for (role, module, x), other in zip(self.given(), others, strict=True):
             module.eval()
             must(
                 not torch.equal(self.run(role, module, x), self.run(role, module, other)),
                 f"the {role} of {self.name} gives the same whatever its input: its forward must use it",
+            )
+            must(
+                not self.config.conditional or not torch.equal(self.run(role, module, x), self.run(role, module, x, 1)),
+                f"the {role} of {self.name} gives the same whatever the class: its forward must use labels",
             )
             module.train()
 
@@ -276,7 +288,7 @@ class Subject:
         x = self.seen(self.batch().real).requires_grad_()
         seed_torch(0, CPU)
         with telling(f"the discriminator of {self.name} has no second derivatives, which its recipe's penalty needs"):
-            (slope,) = torch.autograd.grad(self.d(x).sum(), x, create_graph=True)
+            (slope,) = torch.autograd.grad(self.d(*self.inputs(self.d, x)).sum(), x, create_graph=True)
             torch.autograd.backward(slope.square().sum())
         self.d.zero_grad()
 
@@ -326,7 +338,7 @@ class Subject:
                 "image_size and channels, or raise ganzoo.ConfigError for what you cannot serve",
             )
             with telling(f"the discriminator of {self.name} asked for {change} fails on {tuple(made.shape)}"):
-                d(made)
+                d(*self.inputs(d, made))
 
     def check_round_trip(self, folder: Path) -> None:
         """Two real steps of training, then the published files give the same generator back."""
@@ -388,7 +400,7 @@ class Subject:
             whole, half = self.run(role, twin, x), self.run(role, twin, x[: len(x) // 2])
             with torch.no_grad():
                 torch.manual_seed(1)
-                other = twin(x)
+                other = twin(*self.inputs(twin, x))
             if not torch.allclose(whole[: len(half)], half, atol=1e-4) or not torch.equal(whole, other):
                 return False
         return True

@@ -26,7 +26,7 @@ from ganzoo.subject import CPU, ITEMS, ROLES, Role, Subject, check_recipes, conf
 
 
 def check_architecture(name: str, *, data: str = "digits", processes: bool = False, **settings: Any) -> None:
-    """Check that a registered architecture keeps the contract.
+    """Check that a registered architecture keeps the contract: unconditional, and by class if it takes `num_classes`.
 
     Args:
         name: the architecture.
@@ -37,23 +37,31 @@ def check_architecture(name: str, *, data: str = "digits", processes: bool = Fal
     Raises:
         CheckError: the first thing that is wrong, and what to do.
     """
-    with preserve_torch(CPU), tempfile.TemporaryDirectory() as folder:
-        config = configure(name, data, settings, Path(folder) / "run")
+    with preserve_torch(CPU), tempfile.TemporaryDirectory() as temporary:
+        config = configure(name, data, settings, Path(temporary) / "run")
         check_recipes(name, config)
-        subject = Subject(config)
-        subject.check_build()
-        subject.check_forward()
-        subject.check_range()
-        subject.check_logits_are_raw()
-        subject.check_inputs_matter()
-        subject.check_repeats()
-        subject.check_double_backward()
-        subject.check_gradients()
-        subject.check_layout_and_precision()
-        subject.check_sizes()
-        subject.check_round_trip(Path(folder))
-        if processes:
-            subject.check_processes(Path(folder))
+        first = Subject(config)
+        subjects = [first]
+        takes_classes = any("num_classes" in module.config for module in first.networks.values())
+        if takes_classes and first.data.labels is not None:
+            subjects.append(Subject(config.replace(conditional=True)))
+        for subject in subjects:
+            folder = Path(temporary) / ("conditional" if subject.config.conditional else "plain")
+            folder.mkdir()
+            subject.config = subject.config.replace(out=str(folder / "run"))
+            subject.check_build()
+            subject.check_forward()
+            subject.check_range()
+            subject.check_logits_are_raw()
+            subject.check_inputs_matter()
+            subject.check_repeats()
+            subject.check_double_backward()
+            subject.check_gradients()
+            subject.check_layout_and_precision()
+            subject.check_sizes()
+            subject.check_round_trip(folder)
+            if processes:
+                subject.check_processes(folder)
 
 
 def check_loss(loss: str | Callable[..., Any], **options: Any) -> None:

@@ -41,13 +41,11 @@ from ganzoo.parts import (
 )
 from ganzoo.plugins import registry
 from ganzoo.rng import Rng, preserve_torch, seed_torch, stream_seed
-from ganzoo.sampling import draw_latent, estimate_statistics, grid, sample, to_uint8
+from ganzoo.sampling import draw_latent, estimate_statistics, overview
 from ganzoo.weights import save_pretrained
 
 logger = logging.getLogger("ganzoo")
 
-GRID = 64
-"""Images in the sample grids."""
 STOP_EVERY = 10
 """Steps between looks at another process's wish to stop on a GPU: each look waits for the device."""
 
@@ -240,7 +238,10 @@ def _train(
         z = draw_latent(g, len(real), Rng(config.seed, step, latents, device, part, parts))
         whole = None if parts == 1 else lambda: batches.get(k)[0]
         shared = config.accumulate == 1 and phase == f"d{last_critic}"
-        return Batch(real, z, step, rng, labels=labels, inputs=inputs, whole=whole, shared=shared)
+        asked = labels if config.conditional else None
+        return Batch(
+            real, z, step, rng, labels=labels, fake_labels=asked, inputs=inputs, whole=whole, shared=shared
+        )  # fmt: skip
 
     def gradients(phase: str, k: int, minimised: Minimised) -> dict[str, Tensor]:
         """Add the gradients of a phase's loss over this process's share of batch k; the means of what it logs."""
@@ -336,8 +337,8 @@ def _train(
                         on_log(entry)
             if (step % config.sample_every == 0 or last) and data.is_image and world.writes:
                 refresh()
-                picture = grid(to_uint8(sample(ema, GRID, config.seed)))
-                ckpt.save_picture(folder / "samples" / f"step-{step:07d}.png", picture)
+                picture = folder / "samples" / f"step-{step:07d}.png"
+                ckpt.save_picture(picture, overview(ema, config.seed))
             if step % config.checkpoint_every == 0 or last or stopping or improved:
                 save()
             if on_step and world.writes:

@@ -37,7 +37,7 @@ from ganzoo.features import digest
 from ganzoo.plugins import registry
 from ganzoo.results import Result, read_results
 from ganzoo.rng import Rng
-from ganzoo.sampling import BLOCK, draw_latent, grid, sample, to_uint8
+from ganzoo.sampling import BLOCK, draw_latent, overview, sample
 from ganzoo.zoo import network
 
 FORMAT = 1
@@ -59,7 +59,6 @@ HEADER_LIMIT = 16 << 20
 TOLERANCE = 2e-3
 """How far golden images may lie from what another machine makes of the same latents."""
 GOLDEN_COUNT = 4
-GRID = 64
 
 
 @dataclass(frozen=True)
@@ -366,13 +365,13 @@ def write_model(
         _save_network(g, beside / MODEL)
         if discriminator is not None:
             _save_network(copy.deepcopy(discriminator).cpu().float(), beside / DISCRIMINATOR)
-        images = sample(g, GRID, 0)
+        images = sample(g, GOLDEN_COUNT, 0)
         z = draw_latent(g, BLOCK, Rng(0, 0, "sample"))
-        golden = {"z": z[:GOLDEN_COUNT].contiguous(), "images": images[:GOLDEN_COUNT].contiguous()}
+        golden = {"z": z[:GOLDEN_COUNT].contiguous(), "images": images.contiguous()}
         save_file(golden, beside / GOLDEN)
         drawable = images.dim() == 4 and images.shape[1] in (1, 3)
         if drawable:
-            grid(to_uint8(images)).save(beside / PICTURE)
+            overview(g).save(beside / PICTURE)
         if training is not None:
             (beside / TRAINING).write_text(json.dumps(training, indent=2) + "\n", encoding="utf-8")
         parameters = sum(p.numel() for p in g.parameters())

@@ -102,7 +102,7 @@ def test_verify_notices_one_flipped_bit_anywhere(model, name):
 
 
 def test_verify_notices_weights_that_draw_something_else(model):
-    reweigh(model, lambda t: t["layers.2.bias"].add_(0.5))
+    reweigh(model, lambda t: t["layers.3.bias"].add_(0.5))
     with pytest.raises(WeightsError, match="differ from the golden ones"):
         weights.verify(model)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
@@ -75,18 +76,29 @@ class Generator(nn.Module):
         width: channels of the last hidden layer; each layer before it has twice as many, up to 16 * width.
         hidden: units of a fully connected layer between the latent and the first feature map, as the authors' network
             for MNIST has; 0: none.
+        num_classes: of a class-conditional generator, which is called with labels (N,) too: an embedding of the class
+            is put beside the latent.
 
     Raises:
         ConfigError: a size that is not of that form.
     """
 
     def __init__(
-        self, z_dim: int = 100, image_size: int = 64, channels: int = 3, width: int = 64, hidden: int = 0
+        self,
+        z_dim: int = 100,
+        image_size: int = 64,
+        channels: int = 3,
+        width: int = 64,
+        hidden: int = 0,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         base, k = stages(image_size)
         widths = [width * min(2**i, WIDEST) for i in reversed(range(k))]
         layers: list[nn.Module] = []
+        self.embed = None if num_classes is None else nn.Embedding(num_classes, z_dim)
+        if self.embed is not None:
+            z_dim *= 2
         if hidden:
             layers += [_Project(z_dim, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU(inplace=True)]
         layers += [_Project(hidden or z_dim, widths[0], base, bias=False)]
@@ -96,7 +108,9 @@ class Generator(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Tanh())
         self.apply(_initialise)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        if self.embed is not None:
+            z = torch.cat([z, self.embed(labels)], 1)
         return self.layers(z[:, :, None, None])
 
     @staticmethod
@@ -146,13 +160,22 @@ class Discriminator(nn.Module):
         width: channels of the first layer; each later one has twice as many, up to 16 * width.
         norm: "batch"; "spectral" (Miyato et al. 2018), on every layer in place of BatchNorm; or None.
         hidden: units of a fully connected layer before the logit; 0: none.
+        num_classes: of a class-conditional discriminator, which is called with labels (N,) too: the features' product
+            with an embedding of the class is added to the logit (Miyato & Koyama 2018, cGANs with Projection
+            Discriminator, https://arxiv.org/abs/1802.05637).
 
     Raises:
         ConfigError: a size that is not of that form, or another norm.
     """
 
     def __init__(
-        self, image_size: int = 64, channels: int = 3, width: int = 64, norm: str | None = "batch", hidden: int = 0
+        self,
+        image_size: int = 64,
+        channels: int = 3,
+        width: int = 64,
+        norm: str | None = "batch",
+        hidden: int = 0,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         if norm not in (*NORMS, None):
@@ -170,10 +193,20 @@ class Discriminator(nn.Module):
         layers += [_Score(hidden, 1, 1, bias=False) if hidden else _Score(widths[-1], 1, base, bias=False)]
         self.layers = nn.Sequential(*layers)
         self.apply(_initialise)
+        self.embed = None
+        if num_classes is not None:
+            self.embed = nn.Embedding(num_classes, hidden or widths[-1] * base**2)
+            nn.init.normal_(self.embed.weight, 0.0, 0.02)
         if norm == "spectral":
-            for layer in self.layers:
-                if isinstance(layer, nn.Conv2d):
+            for layer in self.modules():
+                if isinstance(layer, nn.Conv2d | nn.Embedding):
                     spectral_norm(layer)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.layers(images)
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        *body, score = self.layers
+        for layer in body:
+            images = layer(images)
+        logits: Tensor = score(images)
+        if self.embed is not None:
+            logits = logits + (images.flatten(1) * self.embed(labels)).sum(1)
+        return logits

@@ -166,6 +166,14 @@ class Evaluator:
             done += len(one)
         return features, logits
 
+    def _extract_items(self, items: Tensor | Composed) -> tuple[Tensor, Tensor | None]:
+        """The same of uint8 images in memory. Where many images share channels that have features of their own, each is
+        looked at once."""
+        if not isinstance(items, Composed) or not self.extractor.by_channel:
+            return self._extract((items[start : start + BATCH] for start in range(0, len(items), BATCH)), len(items))
+        features, logits = self._extract_items(items.source)
+        return features[items.table].flatten(1), None if logits is None else logits[items.table, 0]
+
     def _prepare(self, reference: Data) -> None:
         """The reference's mean and covariance, some of its features, and its classes: computed, or from the cache."""
         fixed = {key: self.protocol[key] for key in ("reference", "features", "versions")}
@@ -178,7 +186,7 @@ class Evaluator:
                 logger.warning("%s is damaged, computing it anew: %s", path, error)
         if tensors is None:
             logger.info("preparing %d images of %s", len(reference.items), self.protocol["data"])
-            features, logits = self._extract(_parts(reference.items), len(reference.items))
+            features, logits = self._extract_items(reference.items)
             statistics = _library()["fid_features_to_statistics"](features)
             chosen = torch.randperm(len(features), generator=Rng(0, 0, "reference").generator)[:AT_MOST]
             tensors = {
@@ -242,8 +250,9 @@ class Evaluator:
         chosen = torch.randperm(len(test.items), generator=Rng(0, 0, "floor").generator)[: self.n].sort().values
         enough = tuple(name for name in self.metrics if name != "kid" or len(chosen) >= KID_SUBSET)
         logger.info("preparing %d test images of %s", len(chosen), data)
-        found = self._extract(torch.split(test.items[chosen], BATCH), len(chosen))
-        values = {"n": len(chosen), **self._score(*found, enough)}
+        whole = test.items
+        items = Composed(whole.source, whole.table[chosen]) if isinstance(whole, Composed) else whole[chosen]
+        values = {"n": len(chosen), **self._score(*self._extract_items(items), enough)}
         if self.use_cache:
             _write_json(path, values)
         return values
@@ -427,7 +436,3 @@ def _write(path: Path, write: Callable[[Path], Any]) -> None:
 
 def _write_json(path: Path, values: Mapping[str, float]) -> None:
     _write(path, lambda beside: beside.write_text(json.dumps(values), encoding="utf-8"))
-
-
-def _parts(items: Tensor | Composed) -> Iterator[Tensor]:
-    return (items[start : start + BATCH] for start in range(0, len(items), BATCH))

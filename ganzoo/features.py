@@ -21,11 +21,13 @@ NAMES = ("mnist", "inception", "timm:NAME")
 class Extractor(nn.Module):
     """uint8 images (N, C, H, W) to features (N, F) and logits (N, groups, classes), or None without classes.
 
-    `name` and `resize` say in a protocol what was done.
+    `name` and `resize` say in a protocol what was done. `by_channel`: each channel has features of its own,
+    side by side.
     """
 
     name: str
     resize: str
+    by_channel = False
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         raise NotImplementedError
@@ -36,6 +38,7 @@ class MnistFeatures(Extractor):
 
     name = "mnist"
     resize = f"{SIZE}x{SIZE}, bilinear, antialiased"
+    by_channel = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -148,6 +148,8 @@ def _classes(config: TrainConfig, data: Data) -> int | None:
             f"the data {config.data!r} has no labels to generate by: leave --conditional out, or sort the images "
             "into a folder for each class"
         )
+    if data.labels.min() < 0:
+        raise ConfigError(f"some items of {config.data!r} have no class (a label below 0): leave --conditional out")
     if config.pack > 1:
         raise ConfigError("a pack would hold items of several classes: leave --pack or --conditional out")
     return int(data.labels.max()) + 1

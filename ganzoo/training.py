@@ -413,7 +413,8 @@ def _open_run(config: TrainConfig, facts: dict[str, Any], *, began: bool, device
 
 
 def _hardware(device: torch.device, world: World) -> str:
-    one = f"{torch.get_num_threads()} threads of a {platform.machine()} CPU"
+    count = torch.get_num_threads()
+    one = f"{count} thread{'s' if count > 1 else ''} of a {platform.machine()} CPU"
     if device.type == "cuda":
         one = f"one {torch.cuda.get_device_name(device)}"
     return one if world.size == 1 else f"{world.size} processes, each on {one}"

@@ -55,6 +55,7 @@ class Plugin:
     def register_data(self, register):
         register("three_points", three_points)
         register("nameless", lambda: Data(three_points().items))
+        register("half_named", lambda: Data(three_points().items, three_points().labels - 1))
 
 
 def three_points() -> Data:
@@ -120,6 +121,7 @@ def test_fine_tuning_takes_the_classes_along():
     ("settings", "message"),
     [
         ({"data": "nameless"}, "has no labels to generate by"),
+        ({"data": "half_named"}, "some items of 'half_named' have no class"),
         ({"data": "digits", "pack": 2}, "a pack would hold items of several classes"),
         ({"conditional": False, "generator": {"num_classes": 3}}, "say --conditional"),
         ({"generator": {"num_classes": 4}}, "num_classes=4, the data 3 classes"),

@@ -17,15 +17,15 @@ def register_data(register):
         summary="128,000 triples of MNIST digits as red, green and blue: 1,000 modes (torchvision)",
         license="CC BY-SA 3.0",
     )
-    for name, summary in (
-        ("mnist", "70,000 handwritten digits, 28x28 grey"),
-        ("fashion_mnist", "70,000 articles of clothing, 28x28 grey"),
-        ("kmnist", "70,000 Japanese characters, 28x28 grey"),
-        ("qmnist", "120,000 handwritten digits, 28x28 grey"),
-        ("usps", "9,298 handwritten digits, 16x16 grey"),
-        ("cifar10", "60,000 photos of 10 classes, 32x32 colour"),
-        ("cifar100", "60,000 photos of 100 classes, 32x32 colour"),
-        ("svhn", "99,289 house numbers, 32x32 colour"),
-        ("stl10", "113,000 photos, 96x96 colour"),
+    for name, summary, license in (
+        ("mnist", "70,000 handwritten digits, 28x28 grey", "CC BY-SA 3.0"),
+        ("fashion_mnist", "70,000 articles of clothing, 28x28 grey", "MIT"),
+        ("kmnist", "70,000 Japanese characters, 28x28 grey", "CC BY-SA 4.0"),
+        ("qmnist", "120,000 handwritten digits, 28x28 grey", ""),
+        ("usps", "9,298 handwritten digits, 16x16 grey", ""),
+        ("cifar10", "60,000 photos of 10 classes, 32x32 colour", ""),
+        ("cifar100", "60,000 photos of 100 classes, 32x32 colour", ""),
+        ("svhn", "99,289 house numbers, 32x32 colour", ""),
+        ("stl10", "113,000 photos, 96x96 colour", ""),
     ):
-        register(name, f"ganzoo_data.loaders:{name}", summary=summary + " (torchvision)")
+        register(name, f"ganzoo_data.loaders:{name}", summary=summary + " (torchvision)", license=license)

@@ -13,6 +13,7 @@ from ganzoo.data import load
 from ganzoo.parts import make_networks
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
+import leaderboard
 import run
 import textbook
 from sides import CASES
@@ -92,3 +93,34 @@ def test_the_suite_reports_what_it_promises(tmp_path):
         assert mine[key] > 0
     assert readme.read_text() == f"above\n<!-- bench -->\n{done.stdout}<!-- /bench -->\nbelow\n"
     assert "| MLP GAN, 28 px, batch 64 |" in done.stdout
+
+
+def test_readme_shows_the_leaderboard_of_the_records():
+    records = json.loads(leaderboard.RECORDS.read_text())
+    text = (leaderboard.ROOT / "README.md").read_text()
+    shown = text.partition(leaderboard.MARKS[0])[2].partition(leaderboard.MARKS[1])[0]
+    assert shown == "".join(f"{line}\n" for line in leaderboard.table(records))
+
+
+def test_a_record_of_a_run(tmp_path):
+    settings = {
+        "steps": 4,
+        "batch_size": 16,
+        "eval_every": 2,
+        "eval_samples": 300,
+        "generator": {"hidden": [8]},
+        "seed": 3,
+    }
+    run = ganzoo.train(ganzoo.TrainConfig("vanilla", out=str(tmp_path / "run"), **settings))
+    evaluator = ganzoo.Evaluator("digits", metrics=("fid", "prdc", "modes"), n=300)
+    made = leaderboard.record(run.folder, evaluator)
+    assert made["command"] == "ganzoo train vanilla --set 'generator.hidden=[8]' --steps 4 --batch-size 16"
+    assert [point["step"] for point in made["curve"]] == [2, 4]
+    assert made["images"] == 64
+    assert made["curve"][1]["fid"] == pytest.approx(made["result"]["values"]["fid"])
+    again = {**made, "seed": 4, "result": {**made["result"], "values": {**made["result"]["values"], "kl": 0.5}}}
+    header, _, row, *_ = leaderboard.table([made, again])
+    assert len(row.split("|")) == len(header.split("|"))
+    assert row.startswith(f"| `{made['command']}` | 2 |")
+    kl = (made["result"]["values"]["kl"] + 0.5) / 2
+    assert f"{kl:.2g} ± " in row

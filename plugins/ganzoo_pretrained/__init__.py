@@ -2,7 +2,17 @@
 
 from ganzoo import cards_folder, hookimpl
 
+SUMMARIES = {
+    "dcgan.digits": "handwritten digits, what `ganzoo train dcgan` makes",
+    "dcgan.mnist": "handwritten digits",
+    "dcgan.mnist_rp": "handwritten digits, by the relativistic loss with R1 and R2",
+    "dcgan.stacked_mnist": "three handwritten digits in one image, 1,000 modes",
+    "vanilla.mnist": "handwritten digits, by perceptrons",
+    "wgan.mnist": "handwritten digits, by a critic with clipped weights",
+}
+
 
 @hookimpl
 def register_weights(register):
-    register("dcgan.digits", path=cards_folder() / "dcgan.digits", license="cc-by-sa-3.0", summary="handwritten digits")
+    for name, summary in SUMMARIES.items():
+        register(name, path=cards_folder() / name, license="cc-by-sa-3.0", summary=summary)

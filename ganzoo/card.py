@@ -12,6 +12,8 @@ from ganzoo.plugins import registry
 from ganzoo.results import Result
 
 TEMPLATE = "TEMPLATE.md"
+FLAGS = ("data", "steps", "batch_size", "image_size", "channels", "loss", "lr", "seed", "pack", "eval_every")
+"""Settings that have a flag of their own name."""
 TASK = "unconditional-image-generation"
 SNIPPET = re.compile(r'from_pretrained\("([^"\n]*)"\)')
 
@@ -181,7 +183,9 @@ def train_command(config: Mapping[str, Any]) -> str:
             for inner, setting in value.items():
                 if base[key].get(inner) != setting:
                     words += ["--set", f"{dotted[key]}.{inner}={_spelt(setting)}"]
-        elif key in ("data", "steps", "batch_size", "image_size", "channels", "loss", "lr", "seed"):
+        elif value is True and key in ("flip", "conditional"):
+            words += [f"--{key}"]
+        elif key in FLAGS:
             words += [f"--{key.replace('_', '-')}", str(value)]
         else:
             words += ["--set", f"{key}={_spelt(value)}"]

@@ -59,11 +59,12 @@ def test_the_command_in_a_card_gives_the_configuration_back(ganzoo_cli):
     settings = {
         "steps": 7, "lr": 3e-4, "penalties": ["gp=1", "r1@4"], "betas": [0.1, 0.9], "lr_schedule": "cosine",
         "generator": {"hidden": [8, 9], "output": "sigmoid"}, "loss": "lsgan", "n_critic": 2, "flip": True,
+        "pack": 2, "eval_every": 3,
     }  # fmt: skip
-    config = ganzoo.TrainConfig("vanilla", **settings).to_dict()
-    code, out, err = ganzoo_cli(*shlex.split(train_command(config))[1:], "--dry-run")
-    assert code == 0, err
-    assert json.loads(out)["config"] == config
+    for config in (ganzoo.TrainConfig("vanilla", **settings), ganzoo.TrainConfig("dcgan", conditional=True)):
+        code, out, err = ganzoo_cli(*shlex.split(train_command(config.to_dict()))[1:], "--dry-run")
+        assert code == 0, err
+        assert json.loads(out)["config"] == config.to_dict()
 
 
 def result(seed=0, **values):

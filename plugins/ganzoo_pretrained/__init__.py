@@ -5,6 +5,7 @@ from ganzoo import cards_folder, hookimpl
 SUMMARIES = {
     "dcgan.digits": "handwritten digits, what `ganzoo train dcgan` makes",
     "dcgan.mnist": "handwritten digits",
+    "dcgan.mnist_cond": "handwritten digits by class",
     "dcgan.mnist_rp": "handwritten digits, by the relativistic loss with R1 and R2",
     "dcgan.stacked_mnist": "three handwritten digits in one image, 1,000 modes",
     "vanilla.mnist": "handwritten digits, by perceptrons",

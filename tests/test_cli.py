@@ -69,7 +69,14 @@ def test_info(ganzoo_cli):
     facts = json.loads(ganzoo_cli("info", "dcgan", "--json")[1])
     assert facts["discriminator"] == {
         "parameters": 2_765_568,
-        "settings": {"image_size": 64, "channels": 3, "width": 64, "norm": "batch", "hidden": 0},
+        "settings": {
+            "image_size": 64,
+            "channels": 3,
+            "width": 64,
+            "norm": "batch",
+            "hidden": 0,
+            "num_classes": None,
+        },
     }
     assert facts["plugin"] == "ganzoo:dcgan"
     assert "1701.07875" in ganzoo_cli("info", "wasserstein")[1]
@@ -129,7 +136,7 @@ def test_settings_from_file_set_and_flags(ganzoo_cli, workplace):
     assert told["config"]["penalties"] == ["r1=2@4", "gp"]
     assert told["networks"]["generator"]["hidden"] == [8]
     assert told["networks"]["generator"]["z_dim"] == 5
-    assert told["parameters"]["generator"] == 5 * 8 + 8 + 8 * 784 + 784
+    assert told["parameters"]["generator"] == 5 * 8 + 8 + 2 * 8 + 8 * 784 + 784  # BatchNorm has 2 * 8
     assert [path.name for path in workplace.iterdir()] == ["c.json"]
 
 

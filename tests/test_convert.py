@@ -131,6 +131,9 @@ VARIANTS = {
 }
 
 
+PLAIN = {"hidden": 0, "num_classes": None}
+
+
 @pytest.mark.parametrize("zipped", [True, False], ids=["zipped", "legacy"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_pytorchs_dcgan_example(example, variant, zipped):
@@ -138,7 +141,7 @@ def test_pytorchs_dcgan_example(example, variant, zipped):
     state = torch.get_rng_state()
     g = convert("dcgan", read_tensors("g.pth"))
     assert torch.equal(torch.get_rng_state(), state)
-    assert g.config == {"z_dim": 10, "image_size": 64, "channels": 3, "width": 4, "hidden": 0}
+    assert g.config == {"z_dim": 10, "image_size": 64, "channels": 3, "width": 4, **PLAIN}
     assert not g.training
     assert same_images(g, example)
     assert ganzoo.sample(g, 2).shape == (2, 3, 64, 64)
@@ -149,7 +152,7 @@ def test_28_pixels_in_blocks_from_safetensors(architecture, tmp_path):
     foreign = trained(example28())
     save_file(prefixed("layers.", foreign.state_dict()), "g.safetensors")
     g = convert(architecture, read_tensors(tmp_path / "g.safetensors"))
-    assert g.config == {"z_dim": 10, "image_size": 28, "channels": 1, "width": 4, "hidden": 0}
+    assert g.config == {"z_dim": 10, "image_size": 28, "channels": 1, "width": 4, **PLAIN}
     assert same_images(g, foreign)
 
 

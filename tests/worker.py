@@ -19,8 +19,8 @@ LOSSES = ("hinge", "lsgan", "minimax", "nonsaturating", "rpgan", "wasserstein")
 PENALTIES = ("none", "dragan", "gp", "r1", "r2")
 SGD = {"optimizer": "sgd", "betas": [0.5, 0.0], "steps": 20, "lr": 0.01, "seed": 3, "batch_size": 16, "log_every": 10}
 POINTS = {"architecture": "tiny", "data": "gaussian", "n_critic": 2}
-DIGITS = {"architecture": "vanilla", "data": "digits", "flip": True, "generator": {"hidden": 8}}
-DIGITS |= {"discriminator": {"hidden": 8}}
+DIGITS = {"architecture": "vanilla", "data": "digits", "flip": True}
+DIGITS |= {"generator": {"hidden": 8, "norm": None}, "discriminator": {"hidden": 8}}
 
 CASES = {
     f"{loss}-{penalty}": {**POINTS, "loss": loss, "penalties": [] if penalty == "none" else [f"{penalty}@2"]}

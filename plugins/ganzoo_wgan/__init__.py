@@ -4,8 +4,8 @@ from ganzoo import hookimpl
 
 PAPER = {"steps": 20000, "batch_size": 64, "optimizer": "rmsprop", "lr": 5e-5, "n_critic": 5}
 # The paper's loss and clipping, on dcgan's default networks. One critic update a step is enough, if small against the
-# clipping: at rates above 4e-4 the critic's signal dies out in a few thousand steps. Its logits, and so all gradients,
-# are tiny, hence eps. docs/recipes.md has the search.
+# clipping: at four times its rate the critic's signal died out in 3,000 steps. Its logits, and so all gradients, are
+# tiny, hence eps. docs/recipes.md has the search.
 DEFAULT = {
     "steps": 3000,
     "batch_size": 128,

@@ -5,6 +5,7 @@ a seed's samples do not depend on how many are asked for.
 """
 
 import contextlib
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -150,10 +151,11 @@ def walk(g: nn.Module, n: int, frames: int, seed: int = 0, labels: Labels | None
     """Samples along n closed loops through latent space, a frame at a time.
 
     Each latent goes round a great circle, z(t) = cos(t) z0 + sin(t) z1: every point of it is distributed as z is,
-    N(0, I), and the last frame leads back to the first.
+    N(0, I), and the last frame leads back to the first. A generator with latents of its own may say where theirs go:
+    `along(z, turn)` gives latents z after that part of a turn, 0 to 1.
 
     Args:
-        g: a generator whose latents are drawn from N(0, I).
+        g: a generator.
         n: loops side by side.
         frames: frames a loop.
         seed: of the latents.
@@ -169,16 +171,20 @@ def walk(g: nn.Module, n: int, frames: int, seed: int = 0, labels: Labels | None
         raise SampleError(f"a walk needs at least one image and one frame, not {n} and {frames}")
     asked = _asked(g, n, labels)
     for frame in range(frames):
-        angle = 2 * math.pi * frame / frames
+        turn = frame / frames
         parts = []
         for start in range(0, n, BLOCK):
             k = start // BLOCK
             with _generating(g) as device:
-                z0 = draw_latent(g, BLOCK, Rng(seed, k, "sample", device))
-                z1 = draw_latent(g, BLOCK, Rng(seed, k, "walk", device))
+                z = draw_latent(g, BLOCK, Rng(seed, k, "sample", device))
+                own: Callable[[Tensor, float], Tensor] | None = getattr(g, "along", None)
+                if own is not None:
+                    z = own(z, turn)
+                else:
+                    other = draw_latent(g, BLOCK, Rng(seed, k, "walk", device))
+                    z = math.cos(2 * math.pi * turn) * z + math.sin(2 * math.pi * turn) * other
                 seed_torch(stream_seed(seed, k, "sample/torch"), device)
                 classes = None if asked is None else asked[start : start + BLOCK].to(device)
-                z = math.cos(angle) * z0 + math.sin(angle) * z1
                 parts.append(generate(g, z, classes)[: n - start].float())
         yield torch.cat(parts)
 
@@ -186,13 +192,15 @@ def walk(g: nn.Module, n: int, frames: int, seed: int = 0, labels: Labels | None
 def estimate_statistics(g: nn.Module) -> None:
     """Estimate BatchNorm's running statistics anew from 1,024 fixed latents, for the weights that `g` has now.
 
-    Averaged weights need this: statistics that lag behind them, or were averaged along, ruin the samples.
+    Averaged weights need this: statistics that lag behind them, or were averaged along, ruin the samples. Layers that
+    latents do not reach, as in an encoder, keep theirs.
     """
     norms = [module for module in g.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     norms = [norm for norm in norms if norm.track_running_stats]
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
+    before = [copy.deepcopy(norm.state_dict()) for norm in norms]
     with _generating(g) as device:
         for norm in norms:
             norm.reset_running_stats()
@@ -203,8 +211,10 @@ def estimate_statistics(g: nn.Module) -> None:
             seed_torch(stream_seed(0, k, "statistics/torch"), device)
             labels = (k * BLOCK + torch.arange(BLOCK, device=device)) % (class_count(g) or 1)
             generate(g, z, labels)
-    for norm, momentum in zip(norms, momenta, strict=True):
+    for norm, momentum, state in zip(norms, momenta, before, strict=True):
         norm.momentum = momentum
+        if norm.num_batches_tracked is not None and not norm.num_batches_tracked:
+            norm.load_state_dict(state)
 
 
 def to_uint8(images: Tensor) -> Pixels:

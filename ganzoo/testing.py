@@ -26,7 +26,7 @@ from ganzoo.subject import CPU, ITEMS, ROLES, Role, Subject, check_recipes, conf
 
 
 def check_architecture(name: str, *, data: str = "digits", processes: bool = False, **settings: Any) -> None:
-    """Check that a registered architecture keeps the contract: unconditional, and by class if it takes `num_classes`.
+    """Check that a registered architecture keeps the contract, also by class if both networks take `num_classes`.
 
     Args:
         name: the architecture.
@@ -42,7 +42,7 @@ def check_architecture(name: str, *, data: str = "digits", processes: bool = Fal
         check_recipes(name, config)
         first = Subject(config)
         subjects = [first]
-        takes_classes = any("num_classes" in module.config for module in first.networks.values())
+        takes_classes = all("num_classes" in module.config for module in first.networks.values())
         if takes_classes and first.data.labels is not None:
             subjects.append(Subject(config.replace(conditional=True)))
         for subject in subjects:

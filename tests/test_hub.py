@@ -9,17 +9,17 @@ import struct
 import subprocess
 import sys
 
-import hub_server
 import pytest
 import torch
-from hub_server import ORG, READ_TOKEN, STRANGER_TOKEN, WRITE_TOKEN, HubServer
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 from safetensors.torch import load_file, save_file
 
 import ganzoo
+import hub_server
 from ganzoo import HubError, WeightsError, hub, weights
 from ganzoo.weights import CONFIG, DISCRIMINATOR, MODEL
+from hub_server import ORG, READ_TOKEN, STRANGER_TOKEN, WRITE_TOKEN, HubServer
 
 # The client's own doing in every LFS upload; in the suite all other warnings are errors.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

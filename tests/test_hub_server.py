@@ -15,14 +15,15 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 import httpx2
-import hub_server
 import numpy as np
 import pytest
-from hub_server import ORG, READ_TOKEN, STRANGER_TOKEN, USER, WRITE_TOKEN, HubServer, Token
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
 from huggingface_hub import errors as hf
 from huggingface_hub.utils import close_session
 from safetensors.numpy import load_file, save
+
+import hub_server
+from hub_server import ORG, READ_TOKEN, STRANGER_TOKEN, USER, WRITE_TOKEN, HubServer, Token
 
 # The client's own doing in every LFS upload; in the suite all other warnings are errors.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

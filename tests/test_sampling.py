@@ -112,6 +112,23 @@ def test_statistics_are_estimated_from_the_weights_alone(dcgan):
     assert torch.allclose(norm.running_mean, first.mean((0, 2, 3)), atol=1e-5)
 
 
+def test_statistics_that_latents_do_not_reach_are_kept():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.config = {"z_dim": 4}
+            self.decoder, self.encoder = nn.BatchNorm1d(4), nn.BatchNorm1d(2)
+
+        def forward(self, z):
+            return self.decoder(z + 3)
+
+    g = Both()
+    g.encoder.running_mean.fill_(5)
+    sampling.estimate_statistics(g)
+    assert torch.equal(g.encoder.running_mean, torch.full((2,), 5.0))
+    assert (g.decoder.running_mean - 3).abs().max() < 0.2
+
+
 def test_streams_differ_by_seed_step_and_purpose():
     seeds = {sampling.stream_seed(*key) for key in [(0, 0, "a"), (1, 0, "a"), (0, 1, "a"), (0, 0, "b"), (1, 1, "a")]}
     assert len(seeds) == 5

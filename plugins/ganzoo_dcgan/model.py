@@ -29,7 +29,7 @@ def stages(image_size: int) -> tuple[int, int]:
     sizes = sorted(base << k for base in (4, 7) for k in range(1, 10))
     near = min(sizes, key=lambda size: abs(size - image_size))
     raise ConfigError(
-        f"DCGAN makes images of 8, 14, 16, 28, 32, 56, 64, ... pixels (4*2^k or 7*2^k), not {image_size}: "
+        f"images can be of 8, 14, 16, 28, 32, 56, 64, ... pixels (4*2^k or 7*2^k), not {image_size}: "
         f"the nearest is --image-size {near}"
     )
 
@@ -51,7 +51,7 @@ class _Project(nn.ConvTranspose2d):
         return (x.flatten(1) @ weight).view(-1, k, k, self.out_channels).permute(0, 3, 1, 2)
 
 
-class _Gather(nn.Conv2d):
+class Gather(nn.Conv2d):
     """A convolution to 1x1 outputs, as the matrix product it is."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class _Gather(nn.Conv2d):
         return (x.permute(0, 2, 3, 1).flatten(1) @ weight.t())[:, :, None, None]
 
 
-class _Score(_Gather):
+class _Score(Gather):
     """The last of these, with one output: (N,)."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -187,7 +187,7 @@ class Discriminator(nn.Module):
             layers += [nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False)]
             layers += [nn.BatchNorm2d(after)] if norm == "batch" else []
         if hidden:
-            layers += [nn.LeakyReLU(0.2, inplace=True), _Gather(widths[-1], hidden, base, bias=False)]
+            layers += [nn.LeakyReLU(0.2, inplace=True), Gather(widths[-1], hidden, base, bias=False)]
             layers += [nn.BatchNorm2d(hidden)] if norm == "batch" else []
         layers += [nn.LeakyReLU(0.2, inplace=True)]
         layers += [_Score(hidden, 1, 1, bias=False) if hidden else _Score(widths[-1], 1, base, bias=False)]

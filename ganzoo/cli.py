@@ -462,21 +462,22 @@ def _write(
     import numpy as np
     from PIL import Image
 
-    from ganzoo.sampling import blocks, grid, to_uint8, walk
+    from ganzoo.sampling import blocks, grid, is_image, to_uint8, walk
 
     if kind == ".gif":
         pictures = [grid(to_uint8(images), columns) for images in walk(g, n, frames, seed, labels)]
         pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=50, loop=0)
         return
-    pixels = (to_uint8(images) for images in blocks(g, n, seed, labels))
+    made = blocks(g, n, seed, labels)
     if kind == ".npy":
-        first = next(pixels)
+        arrays = (to_uint8(items) if is_image(items) else items.cpu().numpy() for items in made)
+        first = next(arrays)
         beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            file = np.lib.format.open_memmap(beside, "w+", np.uint8, (n, *first.shape[1:]))
+            file = np.lib.format.open_memmap(beside, "w+", first.dtype, (n, *first.shape[1:]))
             file[: len(first)] = first
             done = len(first)
-            for block in pixels:
+            for block in arrays:
                 file[done : done + len(block)] = block
                 done += len(block)
             file.flush()
@@ -486,11 +487,11 @@ def _write(
             raise
     elif kind == "folder":
         path.mkdir(exist_ok=True)
-        for i, image in enumerate(image for block in pixels for image in block):
+        for i, image in enumerate(image for items in made for image in to_uint8(items)):
             name = f"{i:06d}.png" if labels is None else f"{i:06d}-class{labels[i]}.png"
             Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(path / name)
     else:
-        grid(np.concatenate(list(pixels)), columns).save(path)
+        grid(np.concatenate([to_uint8(items) for items in made]), columns).save(path)
 
 
 def _as_source(folder: Path) -> str:

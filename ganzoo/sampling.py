@@ -217,9 +217,14 @@ def estimate_statistics(g: nn.Module) -> None:
             norm.load_state_dict(state)
 
 
+def is_image(items: Tensor) -> bool:
+    """Whether these are images that can be drawn: (N, 1 or 3, H, W)."""
+    return items.dim() == 4 and items.shape[1] in (1, 3)
+
+
 def to_uint8(images: Tensor) -> Pixels:
     """(N, C, H, W) in [-1, 1] to uint8 (N, H, W, C): -1 is 0 and 1 is 255, the same for every batch."""
-    if images.dim() != 4 or images.shape[1] not in (1, 3):
+    if not is_image(images):
         raise SampleError(f"samples of shape {tuple(images.shape[1:])} are not images of 1 or 3 channels: write a .npy")
     pixels = images.detach().float().mul(127.5).add_(127.5).round_().clamp_(0, 255).byte()
     return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()

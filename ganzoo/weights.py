@@ -37,7 +37,7 @@ from ganzoo.features import digest
 from ganzoo.plugins import registry
 from ganzoo.results import Result, read_results
 from ganzoo.rng import Rng
-from ganzoo.sampling import BLOCK, draw_latent, overview, sample
+from ganzoo.sampling import BLOCK, draw_latent, is_image, overview, sample
 from ganzoo.zoo import network
 
 FORMAT = 1
@@ -369,7 +369,7 @@ def write_model(
         z = draw_latent(g, BLOCK, Rng(0, 0, "sample"))
         golden = {"z": z[:GOLDEN_COUNT].contiguous(), "images": images.contiguous()}
         save_file(golden, beside / GOLDEN)
-        drawable = images.dim() == 4 and images.shape[1] in (1, 3)
+        drawable = is_image(images)
         if drawable:
             overview(g).save(beside / PICTURE)
         if training is not None:

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import ganzoo
+
 
 def picture(path):
     with Image.open(path) as image:
@@ -257,6 +259,14 @@ def test_sample_npy_has_the_same_bits_twice_and_whatever_n(ganzoo_cli, small_run
     assert (a.shape, a.dtype) == ((200, 28, 28, 1), np.uint8)
     assert np.array_equal(a, b)
     assert np.array_equal(a[:70], c)
+
+
+def test_items_that_are_no_images_are_written_as_they_are(ganzoo_cli, tiny_config, workplace):
+    run = ganzoo.train(tiny_config(steps=2))
+    assert ganzoo_cli("sample", "./run", "-n", 70, "-o", "points.npy")[0] == 0
+    assert np.array_equal(np.load(workplace / "points.npy"), ganzoo.sample(run.generator, 70).numpy())
+    code, _, err = ganzoo_cli("sample", "./run", "-o", "points.png")
+    assert (code, "write a .npy" in err) == (1, True)
 
 
 def test_sample_folder_grid_and_walk(ganzoo_cli, small_run, workplace):

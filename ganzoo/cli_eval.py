@@ -48,7 +48,7 @@ def eval_(
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute everything anew, keep nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure generators (extra: ganzoo[eval]). Rows that were not measured alike are refused."""
+    """Measure generators (extra: ganzoo\\[eval]). Rows that were not measured alike are refused."""
     saved = [source for source in sources if source.endswith(".json")]
     if data is None and len(saved) < len(sources):
         raise typer.BadParameter("say what to compare with: --data SPEC")

@@ -132,7 +132,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", help="The .onnx file to write.")],
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite it.")] = False,
 ) -> None:
-    """Write a generator as ONNX, compared with torch before it is kept (extra: ganzoo[onnx])."""
+    """Write a generator as ONNX, compared with torch before it is kept (extra: ganzoo\\[onnx])."""
     from ganzoo.export import export_onnx
     from ganzoo.hub import from_pretrained
 

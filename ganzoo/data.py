@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ganzoo import images
 from ganzoo.decode import Source
 from ganzoo.errors import ConfigError, DataError, UnknownNameError, did_you_mean
 from ganzoo.plugins import registry
-from ganzoo.registry import build
+from ganzoo.registry import build, resolve
 from ganzoo.rng import Rng, to_device
 
 
@@ -108,7 +109,8 @@ def load(
         image_size: height and width in pixels; None: the data's own (a folder's: its images' common size up to 64, else
             64).
         channels: 1 or 3; None: the data's own.
-        options: keywords for the loader of named data or `ganzoo.images.open_hub`, such as `{"split": "test"}`.
+        options: keywords for the loader of named data, `ganzoo.images.open_path` or `open_hub`, such as
+            `{"split": "test"}`.
 
     Raises:
         DataError: nothing there, nothing readable, or more than 1 % unreadable.
@@ -123,6 +125,18 @@ def load(
     if spec.startswith("hf:"):
         hub, _ = build(partial(images.open_hub, spec[3:]), {}, options or {}, f"the data {spec!r}")
         return _decoded(hub, image_size, channels)
+    source, _ = build(partial(images.open_path, _path(spec)), {}, options or {}, f"the data {spec!r}")
+    return _decoded(source, image_size, channels)
+
+
+def has_test_split(spec: str) -> bool:
+    """Whether `load` can be asked for images that are not in the training data, by `{"split": "test"}`."""
+    if spec in registry().data:
+        return "split" in signature(resolve(registry().data[spec].loader)).parameters
+    return not spec.startswith("hf:") and "test" in images.open_path(_path(spec)).splits
+
+
+def _path(spec: str) -> Path:
     path = Path(spec).expanduser()
     if not path.exists():
         if os.sep in spec or spec.startswith(".") or path.suffix:
@@ -130,9 +144,7 @@ def load(
         raise UnknownNameError(
             f"no data is called {spec!r} (nor is there such a folder): {did_you_mean(spec, registry().data)}"
         )
-    if options:
-        raise ConfigError(f"data options ({', '.join(options)}) are for named data, not for {spec}")
-    return _decoded(images.open_path(path), image_size, channels)
+    return path
 
 
 def _decoded(source: Source, image_size: int | None, channels: int | None) -> Data:

@@ -11,7 +11,6 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
-from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,13 +21,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ganzoo import cache
-from ganzoo.data import Composed, Data, load
+from ganzoo.data import Composed, Data, has_test_split, load
 from ganzoo.errors import EvaluationError, SampleError, did_you_mean
 from ganzoo.features import Extractor, digest, extractor
 from ganzoo.hub import find, from_pretrained, is_model
 from ganzoo.metrics import modes, prdc
 from ganzoo.plugins import registry
-from ganzoo.registry import resolve
 from ganzoo.results import Result
 from ganzoo.rng import Rng
 from ganzoo.sampling import blocks, class_count, load_run, to_uint8
@@ -238,8 +236,7 @@ class Evaluator:
 
     def _floor(self, data: str, data_dir: str) -> dict[str, float] | None:
         """The same figures of real images that the reference does not hold, as many of them as of samples if can be."""
-        entry = registry().data.get(data)
-        if entry is None or "split" not in signature(resolve(entry.loader)).parameters:
+        if not has_test_split(data):
             return None
         seedless = {**self.protocol, "generated": self.n}
         path = _cached("floor", [seedless, self.metrics, self.device.type], "json")

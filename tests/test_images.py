@@ -6,6 +6,7 @@ import logging
 import mmap
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import torch
 from PIL import Image
 
 from ganzoo import ConfigError, DataError, images
-from ganzoo.data import load
+from ganzoo.data import has_test_split, load
 from ganzoo.decode import SMALL, Process, decode_one
 
 LOAD = """
@@ -428,3 +429,45 @@ def test_training_on_a_data_set(parquet, ganzoo_cli):
     code, out, err = ganzoo_cli("train", "vanilla", "--data", "hf:./set", "--set", "data.split=valid", "--steps", 1)
     assert code == 1
     assert len(err.splitlines()) == 1
+
+
+# Train and test in one place
+
+
+def sorted_into(tmp_path, *folders):
+    for i, folder in enumerate(folders):
+        (tmp_path / "set" / folder).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (i, i, i)).save(tmp_path / "set" / folder / f"{i}.png")
+    return tmp_path / "set"
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_train_is_taken_of_train_and_test(tmp_path, zipped, caplog):
+    path = sorted_into(tmp_path, "x/train/a", "x/train/b", "x/test/a", "x/test/b", "x/train/a")
+    if zipped:
+        path = Path(shutil.make_archive(str(tmp_path / "set"), "zip", path))
+    data = load(str(path))
+    assert data.items[:, 0, 0, 0].tolist() == [0, 4, 1]
+    assert data.labels.tolist() == [0, 0, 1]
+    assert "taking the 3 images in train/" in caplog.text
+    assert has_test_split(str(path))
+    assert load(str(path), options={"split": "test"}).items[:, 0, 0, 0].tolist() == [2, 3]
+    with pytest.raises(DataError, match="no split 'val': there is test, train"):
+        load(str(path), options={"split": "val"})
+
+
+@pytest.mark.parametrize(
+    "folders", [("train", "car"), ("train/a", "train/b"), ("train", "train/b"), ("a/train", "b/test"), ("a", "b")]
+)
+def test_other_folders_are_classes(tmp_path, folders):
+    path = str(sorted_into(tmp_path, *folders))
+    assert load(path).labels.tolist() == [0, 1] if folders != ("train", "car") else [1, 0]
+    assert not has_test_split(path)
+    with pytest.raises(DataError, match="not sorted into train, test"):
+        load(path, options={"split": "test"})
+
+
+def test_images_in_no_folder_beside_train_are_no_split(tmp_path):
+    path = sorted_into(tmp_path, "train", "test")
+    Image.new("RGB", (8, 8)).save(path / "cover.png")
+    assert len(load(str(path)).items) == 3

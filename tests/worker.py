@@ -28,6 +28,9 @@ CASES = {
     for penalty in PENALTIES
 }
 CASES["images"] = DIGITS
+SMALL = {"generator": {"width": 4, "hidden": 8, "z_dim": 4}, "discriminator": {"width": 4, "hidden": 8}}
+CASES["infogan"] = {"architecture": "infogan", "data": "digits", "image_size": 14, **SMALL}
+CASES["vaegan"] = {"architecture": "vaegan", "data": "digits", "image_size": 14, **SMALL}
 CASES["batchnorm"] = {**POINTS, "generator": {"norm": True}, "penalties": ["r1"]}
 CASES["batchnorm-d"] = {**POINTS, "discriminator": {"norm": True}, "penalties": ["gp"]}
 SABOTAGED = ("duplicate-slices", "own-epsilon", "own-deviation")

@@ -1,0 +1,40 @@
+"""`infogan`: a GAN that learns a code to its images."""
+
+from ganzoo import hookimpl
+
+# dcgan's recipe at half the rate, on its networks.
+DEFAULT = {
+    "steps": 3000,
+    "batch_size": 128,
+    "lr": 2e-3,
+    "lr_schedule": "linear",
+    "betas": [0.0, 0.99],
+    "penalties": ["r1=1@8"],
+    "generator": {"width": 32, "hidden": 256},
+    "discriminator": {"width": 32, "hidden": 256},
+    "auto_precision": "bf16",
+}
+# Appendix C.1, MNIST. Its generator's rate is 1e-3, its discriminator's 2e-4.
+PAPER = {
+    "steps": 50000,
+    "batch_size": 128,
+    "lr": 1e-3,
+    "d_lr": 2e-4,
+    "betas": [0.5, 0.999],
+    "generator": {"hidden": 1024},
+    "discriminator": {"hidden": 1024},
+}
+
+
+@hookimpl
+def register_architectures(register):
+    register(
+        "infogan",
+        generator="ganzoo_infogan.model:Generator",
+        discriminator="ganzoo_infogan.model:Discriminator",
+        objective="ganzoo_infogan.model:InfoGAN",
+        recipes={"default": DEFAULT, "paper": PAPER},
+        summary="DCGAN networks with a code that the discriminator recovers: classes and styles without labels",
+        paper="Chen et al. 2016, InfoGAN: Interpretable Representation Learning by Information Maximizing Generative "
+        "Adversarial Nets, https://arxiv.org/abs/1606.03657",
+    )

@@ -1,0 +1,139 @@
+"""InfoGAN (Chen et al. 2016) on DCGAN's networks: part of the latent is a code, and the discriminator's second head
+tells it from the image."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss, one_hot
+
+from ganzoo import Batch, ConfigError, Loss, Objective, Penalty, Rng
+from ganzoo_dcgan.model import Discriminator as DCGANDiscriminator
+from ganzoo_dcgan.model import Generator as DCGANGenerator
+
+
+class Generator(DCGANGenerator):
+    """Latents (N, z_dim + categories + continuous) to images (N, channels, image_size, image_size) in [-1, 1].
+
+    A latent is noise from N(0, I), then one category as one-hot, then codes from the uniform distribution on [-1, 1].
+
+    Args:
+        z_dim: size of the noise.
+        image_size: 4*2^k or 7*2^k pixels, k >= 1.
+        channels: of the images.
+        width: channels of the last hidden layer.
+        hidden: units of a fully connected layer after the latent; 0: none.
+        categories: values of the categorical code; at least 2.
+        continuous: number of continuous codes.
+
+    Raises:
+        ConfigError: fewer than 2 categories, or a size that is not of that form.
+    """
+
+    def __init__(
+        self,
+        z_dim: int = 62,
+        image_size: int = 64,
+        channels: int = 3,
+        width: int = 64,
+        hidden: int = 0,
+        categories: int = 10,
+        continuous: int = 2,
+    ) -> None:
+        if categories < 2 or continuous < 0:
+            raise ConfigError(f"a code needs at least 2 categories, not {categories}, and 0 or more continuous values")
+        super().__init__(z_dim + categories + continuous, image_size, channels, width, hidden)
+        self.sizes = [z_dim, categories, continuous]
+
+    def draw_latent(self, n: int, rng: Rng) -> Tensor:
+        noise, categories, continuous = self.sizes
+        picked = one_hot(rng.randint(categories, n), categories)
+        return torch.cat([rng.randn(n, noise), picked, 2 * rng.rand(n, continuous) - 1], 1)
+
+    def code(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The code in latents (N, ...): category (N,) and continuous codes (N, continuous)."""
+        _, picked, values = z.split(self.sizes, 1)
+        return picked.argmax(1), values
+
+    def along(self, z: Tensor, turn: float) -> Tensor:
+        """The latents after this part of a turn in which the first continuous code goes from 1 to -1 and back, or,
+        without one, the category through all it can be."""
+        noise, picked, values = z.split(self.sizes, 1)
+        if self.sizes[2]:
+            swept = torch.full_like(values[:, :1], math.cos(2 * math.pi * turn))
+            values = torch.cat([swept, values[:, 1:]], 1)
+        else:
+            picked = one_hot((picked.argmax(1) + int(turn * self.sizes[1])) % self.sizes[1], self.sizes[1]).to(z)
+        return torch.cat([noise, picked, values], 1)
+
+
+class Discriminator(DCGANDiscriminator):
+    """Images (N, channels, image_size, image_size) to logits (N,), and by `recover` to what it takes their code for.
+
+    Args:
+        image_size: 4*2^k or 7*2^k pixels, k >= 1.
+        channels: of the images.
+        width: channels of the first layer.
+        norm: "batch", "layer", "spectral" or None, as dcgan has them.
+        hidden: units of a fully connected layer before the logit; 0: none.
+        categories, continuous: of the code, as the generator has them.
+
+    Raises:
+        ConfigError: a size that is not of that form, or another norm.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 64,
+        channels: int = 3,
+        width: int = 64,
+        norm: str | None = "batch",
+        hidden: int = 0,
+        categories: int = 10,
+        continuous: int = 2,
+    ) -> None:
+        super().__init__(image_size, channels, width, norm, hidden)
+        self.categories = categories
+        features = self.layers[-1].in_channels * self.layers[-1].kernel_size[0] ** 2
+        self.recogniser = nn.Sequential(
+            nn.Linear(features, 128), nn.LeakyReLU(0.2), nn.Linear(128, categories + continuous)
+        )
+
+    def recover(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, categories) of the category, and the continuous codes (N, continuous)."""
+        found = self.recogniser(self.layers[:-1](images).flatten(1))
+        return found[:, : self.categories], found[:, self.categories :]
+
+
+class InfoGAN(Objective):
+    """The adversarial loss and a bound on the mutual information of image and code (equations 5 and 6): minus the
+    likelihood of the code as D recovers it, a category's cross-entropy and a Gaussian of deviation 1.
+
+    Args:
+        loss, penalties, augment: as the standard objective has them.
+        weight: lambda, of the information.
+    """
+
+    def __init__(
+        self, loss: Loss, penalties: Sequence[Penalty] = (), augment: Sequence[str] = (), weight: float = 1.0
+    ) -> None:
+        super().__init__(loss, penalties, augment=augment)
+        self.weight = weight
+
+    def information(self, g: nn.Module, d: nn.Module, fake: Tensor, batch: Batch) -> Tensor:
+        category, values = g.code(batch.z)  # type: ignore[operator]
+        logits, found = d.recover(self.shown(fake, batch))  # type: ignore[operator]
+        loss = cross_entropy(logits, category)
+        return loss + mse_loss(found, values) / 2 * values.shape[1] if values.shape[1] else loss
+
+    def discriminator_loss(self, g: nn.Module, d: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        total, logs = super().discriminator_loss(g, d, batch)
+        missed = self.information(g, d, batch.fake(g, graph=False), batch)
+        return total + self.weight * missed, logs
+
+    def generator_loss(self, g: nn.Module, d: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logged besides: `code`, what is missed of the code."""
+        total, logs = super().generator_loss(g, d, batch)
+        missed = self.information(g, d, batch.fake(g), batch)
+        return total + self.weight * missed, {**logs, "code": missed}

@@ -295,8 +295,10 @@ def train(
     }  # fmt: skip
     settings: dict[str, Any] = {}
     merge(settings, read_file(config) if config else {}, str(config))
-    merge(settings, dict(parse_assignment(text) for text in set_ or []), "--set")
-    merge(settings, {key: value for key, value in flags.items() if value is not None}, "the command line")
+    asked: dict[str, Any] = {}
+    merge(asked, dict(parse_assignment(text) for text in set_ or []), "--set")
+    merge(asked, {key: value for key, value in flags.items() if value is not None}, "the command line")
+    merge(settings, asked, "the command line")
     if augment:
         settings["augment"] = [] if augment == "none" else augment.split(",")
     if penalty:

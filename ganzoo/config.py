@@ -187,7 +187,7 @@ def merge(values: dict[str, Any], settings: Mapping[str, Any], source: str) -> N
     """
     settings = expand(settings)
     _refuse_unknown(settings, source)
-    if settings.get("loss", values.get("loss")) != values.get("loss"):
+    if "loss" in values and settings.get("loss", values["loss"]) != values["loss"]:
         values.pop("loss_options", None)  # they were another loss's
     for key, value in settings.items():
         values[key] = {**values.get(key, {}), **value} if isinstance(value, Mapping) else value

@@ -70,6 +70,12 @@ def _write_durably(path: Path, text: str) -> None:
         raise
 
 
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Safetensors, readable for whom the folder is: the library makes files that are their owner's alone."""
+    save_file(dict(tensors), path)
+    path.chmod(path.parent.stat().st_mode & 0o666)
+
+
 def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -186,7 +192,7 @@ def save(
             shutil.rmtree(beside, ignore_errors=True)
             beside.mkdir(parents=True)
             data = beside / "state.safetensors"
-            save_file(plain, data)
+            write_tensors(plain, data)
             _fsync(data)
             files = {data.name: {"size": data.stat().st_size, "sha256": _sha256(data)}}
             _write_durably(beside / STATE, json.dumps({"format": FORMAT, "step": step, "files": files, **state}))

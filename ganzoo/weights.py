@@ -27,11 +27,11 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ganzoo.card import render_card, source_name, with_scores
-from ganzoo.checkpoint import data_slug, open_run, read_training
+from ganzoo.checkpoint import data_slug, open_run, read_training, write_tensors
 from ganzoo.errors import GanzooError, WeightsError
 from ganzoo.features import digest
 from ganzoo.plugins import registry
@@ -368,7 +368,7 @@ def write_model(
         images = sample(g, GOLDEN_COUNT, 0)
         z = draw_latent(g, BLOCK, Rng(0, 0, "sample"))
         golden = {"z": z[:GOLDEN_COUNT].contiguous(), "images": images.contiguous()}
-        save_file(golden, beside / GOLDEN)
+        write_tensors(golden, beside / GOLDEN)
         drawable = is_image(images)
         if drawable:
             overview(g).save(beside / PICTURE)
@@ -451,7 +451,7 @@ def write_config(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def _save_network(module: nn.Module, path: Path) -> None:
-    save_file(
+    write_tensors(
         {key: t.detach().clone(memory_format=torch.contiguous_format) for key, t in module.state_dict().items()}, path
     )
 

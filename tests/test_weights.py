@@ -58,6 +58,7 @@ def test_round_trip_of_a_customised_network(run, model):
     assert g.config == run.generator.config
     assert torch.equal(ganzoo.sample(g, 70, seed=4), ganzoo.sample(run.generator, 70, seed=4))
     assert sorted(p.name for p in model.iterdir()) == sorted([CONFIG, *weights.FILES])
+    assert len({p.stat().st_mode for p in model.iterdir()}) == 1, "some files are their owner's alone"
     report = weights.verify(model)
     assert report == {"files": 8, "difference": 0.0}
 

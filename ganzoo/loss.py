@@ -89,6 +89,8 @@ class Penalty:
     """
 
     weight: float = 1.0
+    name: str = ""
+    """What it was registered as, and is logged as; set by the trainer."""
     every: int = 1
     """A lazy penalty runs every this many steps and counts this many fold; set by the trainer."""
 
@@ -152,7 +154,7 @@ class Objective:
                 # Second derivatives lose too much in bf16, and torch.compile has none: d's own call, not the compiled.
                 with torch.autocast(batch.real.device.type, enabled=False):
                     value = penalty(batch.judge(d._call_impl), _full(real), _full(fake), batch=batch)
-                logs[type(penalty).__name__.lower()] = value
+                logs[penalty.name or type(penalty).__name__.lower()] = value
                 total = total + penalty.every * value
         return total, logs
 

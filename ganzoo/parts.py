@@ -120,7 +120,7 @@ def make_networks(config: TrainConfig, data: Data) -> tuple[nn.Module, nn.Module
     for spec in config.penalty_specs:
         offered = {} if spec.weight is None else {"weight": spec.weight}
         penalty, _ = build(zoo.penalty(spec.name).target, {}, offered, f"the penalty {spec.name}")
-        penalty.every = spec.every
+        penalty.name, penalty.every = spec.name, spec.every
         penalties.append(penalty)
     loss, _ = build(
         zoo.loss(config.loss).target, {"penalized": bool(penalties)}, config.loss_options, f"the loss {config.loss}"

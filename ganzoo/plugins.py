@@ -10,13 +10,15 @@ import logging
 import os
 from dataclasses import dataclass, field
 from functools import partial
+from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import pluggy
 
 from ganzoo import hookspecs
-from ganzoo.errors import PluginError
-from ganzoo.registry import Architecture, Component, DataSource, Entry, Registry, Weights, resolve
+from ganzoo.errors import PluginError, did_you_mean
+from ganzoo.registry import SINGULAR, Architecture, Component, DataSource, Entry, Registry, Weights, resolve
 
 GROUP = "ganzoo"
 """The entry-point group; its built-in members come from the distribution of the same name."""
@@ -154,6 +156,7 @@ def _load(plugin: object, record: PluginRecord, staged: Registry) -> None:
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     try:
+        _look_over(plugin)
         manager.register(plugin, record.label)
         manager.check_pending()
         if not manager.get_hookcallers(plugin):
@@ -167,11 +170,29 @@ def _load(plugin: object, record: PluginRecord, staged: Registry) -> None:
     _registry = staged
 
 
+def _look_over(plugin: object) -> None:
+    """Refuse mistakes in hooks that pluggy tells in its own words or not at all."""
+    for name in dir(plugin):
+        hook = getattr(plugin, name, None)
+        marked = hasattr(hook, f"{GROUP}_impl")
+        if name in HOOKS and not marked:
+            raise PluginError(f"{name} is not marked with @ganzoo.hookimpl, so it would never be called")
+        if marked and name not in HOOKS:
+            raise PluginError(f"there is no hook {name!r}: {did_you_mean(name, HOOKS)}")
+        if marked and (others := set(signature(hook).parameters) - {"register"}):  # type: ignore[arg-type]
+            raise PluginError(f"{name} takes {', '.join(sorted(others))}: a hook's one argument is called register")
+
+
 def _register(
     staged: Registry, record: PluginRecord, kind: str, entry_type: type[Entry], *args: Any, **kwargs: Any
 ) -> None:
     """What a hook gets as `register`: makes the entry, so its signature is the entry's."""
-    entry = entry_type(*args, plugin=record.label, **kwargs)
+    try:
+        entry = entry_type(*args, plugin=record.label, **kwargs)
+    except TypeError as error:
+        name = repr(args[0]) if args else "..."
+        told = str(error).removeprefix(f"{entry_type.__name__}.__init__() ")
+        raise PluginError(f"register({name}, ...) of {SINGULAR[kind]}: {told}") from error
     staged.add(kind, entry)
     record.provides.setdefault(kind, []).append(entry.name)
 
@@ -194,6 +215,8 @@ def check() -> dict[str, str]:
                 if isinstance(entry, Architecture):
                     for recipe in {"default", *(entry.recipes or {})}:
                         TrainConfig(name, recipe=recipe)
+                if isinstance(entry, Weights) and entry.path and not (Path(entry.path) / "config.json").is_file():
+                    problems[f"{kind} {name}"] = f"there is no model folder {entry.path}"
             except GanzooError as error:
                 problems[f"{kind} {name}"] = str(error)
     return problems

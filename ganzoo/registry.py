@@ -136,7 +136,8 @@ class Registry:
         what = SINGULAR[kind]
         pattern = rf"{NAME.pattern}\.{NAME.pattern}" if kind == "weights" else NAME.pattern
         if not re.fullmatch(pattern, entry.name):
-            raise PluginError(f"{what} name {entry.name!r} must be lower-case letters, digits and underscores")
+            form = "ARCHITECTURE.TAG, each of" if kind == "weights" else "made of"
+            raise PluginError(f"{what} name {entry.name!r} must be {form} lower-case letters, digits and underscores")
         if entry.name in table:
             raise PluginError(f"the {what} name {entry.name!r} is taken by {table[entry.name].plugin}")
         for role, target in entry.targets().items():

@@ -21,7 +21,7 @@ from ganzoo.config import TrainConfig
 from ganzoo.data import Batches, Data
 from ganzoo.errors import CheckError, ConfigError
 from ganzoo.loss import Batch
-from ganzoo.plugins import registry
+from ganzoo.plugins import records, registry
 from ganzoo.rng import Rng, seed_torch
 from ganzoo.sampling import draw_latent, sample
 from ganzoo.training import frozen, train
@@ -55,6 +55,8 @@ def telling(what: str) -> Iterator[None]:
 
 def configure(name: str, data: str, settings: Mapping[str, Any], out: Path) -> TrainConfig:
     """Two steps of the default recipe on few items, each setting given to the network that takes it."""
+    skipped = "".join(f"; the plugin {r.label} is skipped: {r.error}" for r in records() if r.error)
+    must(name in registry().architectures, f"no architecture {name!r} is registered{skipped}")
     with telling(f"{name} cannot be built"):
         made = create(name, **settings)
     with telling(f"the recipe 'default' of {name} is not valid"):
@@ -94,7 +96,8 @@ class Subject:
 
     def build(self) -> tuple[Any, Any, Any]:
         seed_torch(0, CPU)
-        with telling(f"{self.name} cannot be built for items of shape {tuple(self.data.items.shape[1:])}"):
+        classes = " and labels, which networks that take num_classes are called with" if self.config.conditional else ""
+        with telling(f"{self.name} cannot be built for items of shape {tuple(self.data.items.shape[1:])}{classes}"):
             g, d, _, objective = parts.make_networks(self.config, self.data)
         return g.train(), d.train(), objective
 
@@ -134,17 +137,9 @@ class Subject:
         return x if pack == 1 else x.reshape(-1, pack * x.shape[1], *x.shape[2:])
 
     def check_build(self) -> None:
-        """Settings are JSON, parameters contiguous, and one seed gives one set of weights."""
+        """Parameters are contiguous, and one seed gives one set of weights."""
         again = self.build()
         for (role, module), twin in zip(self.networks.items(), again, strict=False):
-            for key, value in module.config.items():
-                try:
-                    json.dumps(value, allow_nan=False)
-                except (TypeError, ValueError) as error:
-                    raise CheckError(
-                        f"the {role} of {self.name} has the setting {key}={value!r}, which JSON cannot hold: "
-                        "settings are numbers, words, true or false, none, and lists of these"
-                    ) from error
             for key, p in module.named_parameters():
                 must(
                     p.is_contiguous(),
@@ -165,6 +160,7 @@ class Subject:
             f"the generator of {self.name} makes {len(items)} items of {self.batch_size} latents",
         )
         real = self.seen(self.batch().real)
+        shapes = set()
         for x in (real, self.seen(items), real[:2]):
             logits = self.run("discriminator", self.d, x)
             must(
@@ -172,6 +168,12 @@ class Subject:
                 f"the discriminator of {self.name} gives {tuple(logits.shape)} {logits.dtype} for {len(x)} items: "
                 "return a logit an item, (N,), or several, (N, …)",
             )
+            shapes.add(tuple(logits.shape[1:]))
+        must(
+            len(shapes) == 1,
+            f"the discriminator of {self.name} gives other shapes of logits, {shapes}, for batches of other sizes: add "
+            "(N,) to (N,), never to (N, 1), which makes (N, N)",
+        )
 
     def check_range(self) -> None:
         """Images lie in [-1, 1] whatever the weights, and use both halves of it."""

@@ -42,8 +42,10 @@ def check_architecture(name: str, *, data: str = "digits", processes: bool = Fal
         check_recipes(name, config)
         first = Subject(config)
         subjects = [first]
-        takes_classes = all("num_classes" in module.config for module in first.networks.values())
-        if takes_classes and first.data.labels is not None:
+        takers = [role for role, module in first.networks.items() if "num_classes" in module.config]
+        one = "".join(takers)
+        must(len(takers) != 1, f"of {name} the {one} alone takes num_classes: let both networks take it, or none")
+        if takers and first.data.labels is not None:
             subjects.append(Subject(config.replace(conditional=True)))
         for subject in subjects:
             folder = Path(temporary) / ("conditional" if subject.config.conditional else "plain")
@@ -120,6 +122,12 @@ def check_loss(loss: str | Callable[..., Any], **options: Any) -> None:
                         if grad is None or not grad.isfinite().all():
                             state = "no" if grad is None else "no finite"
                             raise CheckError(f"{what}: {side}(…) gives {state} gradient to the {kind} logits")
+                    twice = run(side, *(torch.cat([x, x]) for x in (real, fake)))
+                    must(
+                        torch.allclose(twice, value, rtol=1e-4, atol=1e-6),
+                        f"{what}: {side}(…) changes with the number of logits: return a value an element, or their "
+                        "mean, never a sum",
+                    )
             step = 0.1
             before = run("discriminator", *wrong).item()
             must(

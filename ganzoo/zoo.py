@@ -1,10 +1,11 @@
 """What people ask the zoo for: the names in it, and networks with random weights. Imports no torch by itself."""
 
 import fnmatch
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from ganzoo.errors import ConfigError, did_you_mean
+from ganzoo.errors import ConfigError, PluginError, did_you_mean
 from ganzoo.plugins import registry
 from ganzoo.registry import build
 
@@ -47,9 +48,18 @@ def network(
     Raises:
         UnknownNameError: no such architecture.
         ConfigError: an explicit setting it does not take, or one it refuses.
+        PluginError: a setting that could not be stored.
     """
     target = getattr(registry().architecture(name), role)
     module, config = build(target, offered, explicit, f"the {role} of {name}")
+    for key, value in config.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise PluginError(
+                f"the {role} of {name} has the setting {key}={value!r}, which JSON cannot hold: settings are numbers, "
+                "words, true or false, none, and lists of these"
+            ) from error
     module.config = config
     return module
 

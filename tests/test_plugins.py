@@ -70,6 +70,30 @@ BROKEN = {
             register("ghost", generator="no_such_module.model:G", discriminator="no_such_module.model:D")
     """,
     "no_hooks": "x = 1",
+    "unmarked_hook": """
+        from ganzoo import hookimpl
+
+        @hookimpl
+        def register_losses(register):
+            pass
+
+        def register_architectures(register):
+            pass
+    """,
+    "weights_without_license": """
+        from ganzoo import hookimpl
+
+        @hookimpl
+        def register_weights(register):
+            register("dcgan.mine", path="somewhere")
+    """,
+    "weights_without_tag": """
+        from ganzoo import hookimpl
+
+        @hookimpl
+        def register_weights(register):
+            register("mine", path="somewhere", license="mit")
+    """,
     "unknown_keyword": """
         from ganzoo import hookimpl
 
@@ -82,12 +106,15 @@ CAUSES = {
     "raises_at_import": "boom at import",
     "exits_at_import": "boom at exit",
     "raises_in_hook": "boom in hook",
-    "misspelt_hook": "register_architecturs",
+    "misspelt_hook": "no hook 'register_architecturs': did you mean 'register_architectures'?",
     "taken_name": "'dcgan' is taken by ganzoo:dcgan",
-    "unknown_argument": "zoo",
+    "unknown_argument": "register_architectures takes zoo: a hook's one argument is called register",
     "missing_module": "no_such_module",
     "no_hooks": "@ganzoo.hookimpl",
-    "unknown_keyword": "generatr",
+    "unknown_keyword": "register('odd', ...) of architecture: got an unexpected keyword argument 'generatr'",
+    "unmarked_hook": "register_architectures is not marked with @ganzoo.hookimpl",
+    "weights_without_license": "register('dcgan.mine', ...) of weights: missing 1 required keyword",
+    "weights_without_tag": "weights name 'mine' must be ARCHITECTURE.TAG",
 }
 
 

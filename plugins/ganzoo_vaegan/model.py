@@ -85,7 +85,7 @@ class VAEGAN(Objective):
         penalties: Sequence[Penalty] = (),
         mode: Literal["vaegan", "vae", "autoencoder"] = "vaegan",
         likeness: float = 1.0,
-        beta: float = 0.05,
+        beta: float = 0.2,
     ) -> None:
         if mode not in ("vaegan", "vae", "autoencoder"):
             raise ConfigError(f"objective.mode must be vaegan, vae or autoencoder, not {mode!r}")

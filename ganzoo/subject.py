@@ -225,8 +225,14 @@ class Subject:
                 not torch.equal(self.run(role, module, x), self.run(role, module, other)),
                 f"the {role} of {self.name} gives the same whatever its input: its forward must use it",
             )
+            # Off the first weights, which may be alike for all classes, as those of a conditional BatchNorm are.
+            moved = copy.deepcopy(module)
+            seed_torch(0, CPU)
+            with torch.no_grad():
+                for p in moved.parameters():
+                    p.add_(torch.randn_like(p), alpha=0.1)
             must(
-                not self.config.conditional or not torch.equal(self.run(role, module, x), self.run(role, module, x, 1)),
+                not self.config.conditional or not torch.equal(self.run(role, moved, x), self.run(role, moved, x, 1)),
                 f"the {role} of {self.name} gives the same whatever the class: its forward must use labels",
             )
             module.train()

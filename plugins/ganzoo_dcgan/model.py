@@ -1,6 +1,6 @@
 """The networks of Radford et al. 2015. At 64x64 with the defaults they are the published ones layer for layer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -16,21 +16,21 @@ NORMS = ("batch", "layer", "spectral")
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
-def stages(image_size: int) -> tuple[int, int]:
-    """Base resolution and number of doublings: image_size = base * 2^k with base 4 or 7, k >= 1.
+def stages(image_size: int, bases: Sequence[int] = (4, 7), least: int = 1) -> tuple[int, int]:
+    """Base resolution and number of doublings: image_size = base * 2^k with one of the bases, k >= least.
 
     Raises:
         ConfigError: a size that is not of that form.
     """
-    for base in (4, 7):
+    for base in bases:
         k = (image_size // base).bit_length() - 1
-        if k >= 1 and base << k == image_size:
+        if k >= least and base << k == image_size:
             return base, k
-    sizes = sorted(base << k for base in (4, 7) for k in range(1, 10))
+    sizes = sorted(base << k for base in bases for k in range(least, 10))
     near = min(sizes, key=lambda size: abs(size - image_size))
     raise ConfigError(
-        f"images can be of 8, 14, 16, 28, 32, 56, 64, ... pixels (4*2^k or 7*2^k), not {image_size}: "
-        f"the nearest is --image-size {near}"
+        f"images can be of {', '.join(map(str, sizes[:7]))}, ... pixels "
+        f"({' or '.join(f'{base}*2^k' for base in bases)}), not {image_size}: the nearest is --image-size {near}"
     )
 
 

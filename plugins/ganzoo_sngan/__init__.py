@@ -1,0 +1,39 @@
+"""`sngan`: residual networks with spectral normalisation."""
+
+from ganzoo import hookimpl
+
+DEFAULT = {
+    "steps": 1000,
+    "batch_size": 64,
+    "lr": 1e-3,
+    "lr_schedule": "linear",
+    "betas": [0.0, 0.9],
+    "generator": {"width": 32},
+    "discriminator": {"width": 32},
+    "auto_precision": "bf16",
+}
+# CIFAR-10, the networks of appendix B.4.
+PAPER = {
+    "steps": 100000,
+    "batch_size": 64,
+    "n_critic": 5,
+    "lr": 2e-4,
+    "lr_schedule": "linear",
+    "betas": [0.0, 0.9],
+    "generator": {"width": 256, "widest": 256},
+    "discriminator": {"width": 128, "widest": 128, "flat": 2},
+}
+
+
+@hookimpl
+def register_architectures(register):
+    register(
+        "sngan",
+        generator="ganzoo_sngan.model:Generator",
+        discriminator="ganzoo_sngan.model:Discriminator",
+        loss="hinge",
+        recipes={"default": DEFAULT, "paper": PAPER},
+        summary="residual networks with spectral norm in the discriminator, for sizes 4*2^k, 6*2^k and 7*2^k",
+        paper="Miyato et al. 2018, Spectral Normalization for Generative Adversarial Networks, "
+        "https://arxiv.org/abs/1802.05957",
+    )

@@ -1,0 +1,214 @@
+"""The residual networks of Miyato et al. 2018, appendix B.4, from the paper's description. With the defaults they are
+those for images of 48 and 128 pixels, with the settings of the recipe `paper` those for 32 pixels."""
+
+import math
+from itertools import pairwise
+
+from torch import Tensor, addcmul, nn
+from torch.nn.functional import avg_pool2d, conv2d, conv_transpose2d, interpolate
+from torch.nn.utils.parametrizations import spectral_norm
+
+from ganzoo import ConfigError
+from ganzoo_dcgan.model import stages
+
+FORMS = (4, 6, 7), 2
+"""Image sizes are one of these times 2^k, and the least k."""
+
+
+def _initialise(layer: nn.Conv2d | nn.Linear | nn.Embedding) -> None:
+    """Uniform weights (Glorot & Bengio 2010), of gain sqrt(2) in 3x3 kernels, which follow a ReLU; no biases."""
+    three = isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3)
+    nn.init.xavier_uniform_(layer.weight, math.sqrt(2) if three else 1.0)
+    if not isinstance(layer, nn.Embedding) and layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def _conv(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1)
+
+
+def _averaged(kernel: Tensor) -> Tensor:
+    """3x3 kernels (..., 3, 3) and a mean over 2x2 pixels before or after them, as one kernel (..., 4, 4)."""
+    return avg_pool2d(kernel, 2, stride=1, padding=1)
+
+
+class _UpConv(nn.Conv2d):
+    """Twice the size by nearest neighbours, then a 3x3 convolution: as one transposed convolution of stride 2, which
+    has 16 products a pixel in place of 36."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = 4 * _averaged(self.weight).flip(2, 3).transpose(0, 1)
+        return conv_transpose2d(x, kernel, self.bias, stride=2, padding=1)
+
+
+class _ConvDown(nn.Conv2d):
+    """A 3x3 convolution, then the mean over 2x2 pixels: as one convolution of stride 2, likewise."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return conv2d(x, _averaged(self.weight), self.bias, stride=2, padding=1)
+
+
+class _NormReLU(nn.Module):
+    """BatchNorm, whose scale and shift depend on the class where there are classes, and a ReLU."""
+
+    def __init__(self, channels: int, num_classes: int | None) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=num_classes is None)
+        self.scale = self.shift = None
+        if num_classes is not None:
+            self.scale, self.shift = nn.Embedding(num_classes, channels), nn.Embedding(num_classes, channels)
+            nn.init.ones_(self.scale.weight)
+            nn.init.zeros_(self.shift.weight)
+
+    def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        x = self.norm(x)
+        if self.scale is not None and self.shift is not None:
+            scale, shift = (embed(labels)[:, :, None, None].to(x.dtype) for embed in (self.scale, self.shift))
+            x = addcmul(shift, scale, x)
+        return x.relu_()
+
+
+class _Up(nn.Module):
+    """BatchNorm, ReLU, twice the size, 3x3, BatchNorm, ReLU, 3x3; beside it twice the size and a 1x1 convolution,
+    which commute: the convolution runs at the smaller size."""
+
+    def __init__(self, inputs: int, outputs: int, num_classes: int | None) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([_NormReLU(inputs, num_classes), _NormReLU(outputs, num_classes)])
+        self.convs = nn.ModuleList([_UpConv(inputs, outputs), _conv(outputs, outputs)])
+        self.shortcut = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        h = x
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            h = conv(norm(h, labels))
+        return h + interpolate(self.shortcut(x), scale_factor=2)
+
+
+class _Block(nn.Module):
+    """ReLU, 3x3, ReLU, 3x3, and where it is to halve the size a mean over 2x2 pixels; beside it that mean and a 1x1
+    convolution, where the size or the channels change.
+
+    Args:
+        inputs, outputs: channels.
+        half: whether to halve the size.
+        first: of the network: without the first ReLU.
+    """
+
+    def __init__(self, inputs: int, outputs: int, half: bool, first: bool = False) -> None:
+        super().__init__()
+        inner = outputs if first else inputs
+        self.start = nn.Identity() if first else nn.ReLU()  # not in place: the shortcut takes x too
+        self.convs = nn.Sequential(
+            _conv(inputs, inner), nn.ReLU(inplace=True), (_ConvDown if half else _conv)(inner, outputs)
+        )
+        self.pool = nn.AvgPool2d(2) if half else nn.Identity()
+        self.shortcut = nn.Conv2d(inputs, outputs, 1) if half or inputs != outputs else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.convs(self.start(x))
+        return h + self.shortcut(self.pool(x))
+
+
+class Generator(nn.Module):
+    """Latents (N, z_dim) to images (N, channels, image_size, image_size) in [-1, 1].
+
+    Args:
+        z_dim: size of the latent.
+        image_size: 4*2^k, 6*2^k or 7*2^k pixels, k >= 2.
+        channels: of the images.
+        width: channels at the largest resolution; each smaller one has twice as many, up to `widest`.
+        widest: the most channels.
+        num_classes: of a class-conditional generator, which is called with labels (N,) too: BatchNorm's scale and
+            shift are the class's own (Miyato & Koyama 2018, https://arxiv.org/abs/1802.05637).
+
+    Raises:
+        ConfigError: a size that is not of that form.
+    """
+
+    def __init__(
+        self,
+        z_dim: int = 128,
+        image_size: int = 32,
+        channels: int = 3,
+        width: int = 64,
+        widest: int = 1024,
+        num_classes: int | None = None,
+    ) -> None:
+        super().__init__()
+        base, k = stages(image_size, *FORMS)
+        widths = [min(width * 2**i, widest) for i in reversed(range(k + 1))]
+        self.shape = (base, base, widths[0])
+        self.start = nn.Linear(z_dim, base * base * widths[0])
+        self.blocks = nn.ModuleList(_Up(before, after, num_classes) for before, after in pairwise(widths))
+        self.norm = _NormReLU(widths[-1], None)
+        self.end = _conv(widths[-1], channels)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                _initialise(layer)
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        x = self.start(z).unflatten(1, self.shape).permute(0, 3, 1, 2)  # in channels_last as it is
+        for block in self.blocks:
+            x = block(x, labels)
+        images: Tensor = self.end(self.norm(x, labels))
+        return images.tanh()
+
+
+class Discriminator(nn.Module):
+    """Images (N, channels, image_size, image_size) to logits (N,), with spectral norm on every layer.
+
+    A block for each halving down to 4 pixels, and one more.
+
+    Args:
+        image_size: 4*2^k, 6*2^k or 7*2^k pixels, k >= 2.
+        channels: of the images.
+        width: channels of the first block; each later one has twice as many, up to `widest`.
+        widest: the most channels.
+        flat: how many of the blocks, the last ones, keep the size.
+        num_classes: of a class-conditional discriminator, which is called with labels (N,) too: the features' product
+            with an embedding of the class is added to the logit (Miyato & Koyama 2018).
+
+    Raises:
+        ConfigError: a size that is not of that form, or fewer than 0 or too many flat blocks.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 32,
+        channels: int = 3,
+        width: int = 64,
+        widest: int = 1024,
+        flat: int = 1,
+        num_classes: int | None = None,
+    ) -> None:
+        super().__init__()
+        stages(image_size, *FORMS)
+        depth = (image_size - 1).bit_length() - 1
+        if not 0 <= flat < depth:
+            raise ConfigError(f"flat must be from 0 to {depth - 1} at {image_size} pixels, not {flat}")
+        widths = [channels, *(min(width * 2**i, widest) for i in range(depth))]
+        blocks = (
+            _Block(before, after, half=i < depth - flat, first=i == 0)
+            for i, (before, after) in enumerate(pairwise(widths))
+        )
+        self.blocks = nn.Sequential(*blocks, nn.ReLU(inplace=True))
+        self.score = nn.Linear(widths[-1], 1)
+        self.embed = None if num_classes is None else nn.Embedding(num_classes, widths[-1])
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding):
+                _initialise(layer)
+                spectral_norm(layer)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        features = self.blocks(images).sum((2, 3))
+        logits: Tensor = self.score(features).squeeze(1)
+        if self.embed is not None:
+            logits = logits + (features * self.embed(labels)).sum(1)
+        return logits

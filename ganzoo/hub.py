@@ -192,6 +192,23 @@ def fetch(
     return folder
 
 
+def fetch_file(repo_id: str, name: str) -> Path:
+    """One file of any model repository's main branch. What is cached is found without a request.
+
+    Raises:
+        HubError: not found, no access, not reachable, offline and not cached.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    api = _api()
+    with _told(repo_id, "fetch"):
+        cached = try_to_load_from_cache(repo_id, name)
+        if isinstance(cached, str):
+            return Path(cached)
+        _patiently(lambda: api.model_info(repo_id, timeout=TIMEOUT))  # fails at once where `_download` would try on
+    return _download(api, repo_id, None, name)
+
+
 def _cached(repo_id: str, revision: str | None, names: Iterable[str]) -> Path | None:
     """The cached snapshot, if it holds all these files with their hashes."""
     from huggingface_hub import try_to_load_from_cache
@@ -211,7 +228,7 @@ def _cached(repo_id: str, revision: str | None, names: Iterable[str]) -> Path | 
     return folder
 
 
-def _download(api: "HfApi", repo_id: str, commit: str, name: str, force: bool = False) -> Path:
+def _download(api: "HfApi", repo_id: str, commit: str | None, name: str, force: bool = False) -> Path:
     with _bounded(), _told(repo_id, "fetch"):
         got = _patiently(
             lambda: api.hf_hub_download(repo_id, name, revision=commit, force_download=force, etag_timeout=TIMEOUT)

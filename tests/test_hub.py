@@ -260,6 +260,19 @@ def test_a_hub_that_is_gone(server, pushed, caplog):
         ganzoo.from_pretrained(f"hf-hub:{REPO}")
 
 
+def test_a_file_of_any_repository(server, pushed):
+    empty_cache()
+    path = hub.fetch_file(REPO, CONFIG)
+    assert weights.read_json(path)["architecture"] == "vanilla"
+    server.requests.clear()
+    assert hub.fetch_file(REPO, CONFIG) == path
+    assert server.requests == []
+    with pytest.raises(HubError, match="no such repository"):
+        hub.fetch_file(f"{ORG}/none", CONFIG)
+    with pytest.raises(HubError, match=r"lacks a file|answered 404"):
+        hub.fetch_file(REPO, "none.safetensors")
+
+
 def test_offline(server, pushed, monkeypatch):
     with pytest.raises(HubError, match="ganzoo pull"):
         hub.from_pretrained(f"hf-hub:{REPO}", local_files_only=True)

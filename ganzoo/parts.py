@@ -68,13 +68,15 @@ def start_from(config: TrainConfig) -> tuple[TrainConfig, list[dict[str, Tensor]
     settings: dict[str, Any] = {}
     base = TrainConfig(config.architecture, recipe=config.recipe)
     for role in ("generator", "discriminator"):
-        for key, value in getattr(config, role).items():
-            asked = getattr(base, role).get(key) != value  # a recipe's own setting gives way to the weights'
-            if asked and role == "generator" and found[role].get(key) != value:
+        given, own = getattr(config, role), getattr(base, role)
+        # A recipe's own setting gives way to the weights'.
+        asked = {key: value for key, value in given.items() if key not in own or own[key] != value}
+        for key, value in asked.items():
+            if role == "generator" and found[role].get(key) != value:
                 raise ConfigError(
                     f"{config.start} has {role}.{key}={found[role].get(key)!r}, not {value!r}: leave it out"
                 )
-        settings[role] = found[role]
+        settings[role] = {**found[role], **asked}
     if found["generator"].get("num_classes") is not None:
         settings["conditional"] = True
     for key in ("image_size", "channels"):
@@ -102,6 +104,9 @@ def make_networks(config: TrainConfig, data: Data) -> tuple[nn.Module, nn.Module
     g = network(config.architecture, "generator", shared, config.generator)
     packed = {**shared, "channels": shared["channels"] * config.pack} if data.is_image else shared
     d = network(config.architecture, "discriminator", packed, config.discriminator)
+    for module in (g, d):
+        if hasattr(module, "prepare"):
+            module.prepare()
     if config.pack > 1 and d.config.get("channels") != packed.get("channels", 0):
         raise ConfigError("packing needs images, and a discriminator that takes channels: leave --pack out")
     for role, module in (("generator", g), ("discriminator", d)):

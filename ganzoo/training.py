@@ -42,7 +42,7 @@ from ganzoo.parts import (
 from ganzoo.plugins import registry
 from ganzoo.rng import Rng, preserve_torch, seed_torch, stream_seed
 from ganzoo.sampling import draw_latent, estimate_statistics, overview
-from ganzoo.weights import save_pretrained
+from ganzoo.weights import compare, save_pretrained
 
 logger = logging.getLogger("ganzoo")
 
@@ -139,6 +139,7 @@ def _train(
     if pretrained is not None:
         for module, state in zip((g, d), pretrained, strict=True):
             if state is not None:
+                compare(_shapes(state), _shapes(module.state_dict()), f"{config.start} with these settings")
                 module.load_state_dict(state)
     for module in (g, d):
         module.to(device).to(memory_format=layout)
@@ -418,6 +419,10 @@ def _hardware(device: torch.device, world: World) -> str:
     if device.type == "cuda":
         one = f"one {torch.cuda.get_device_name(device)}"
     return one if world.size == 1 else f"{world.size} processes, each on {one}"
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    return {key: (tensor.dtype, tuple(tensor.shape)) for key, tensor in tensors.items()}
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

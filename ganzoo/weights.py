@@ -298,6 +298,9 @@ def save_pretrained(
     if config.data not in registry().data:  # a path of the machine it was trained on says nothing elsewhere
         training["config"]["data"] = data_slug(config.data)
     training["config"].pop("data_dir", None)
+    for role in ("generator", "discriminator"):  # nor does a setting that the network does not store as it was given
+        given = training["config"][role]
+        training["config"][role] = {key: value for key, value in given.items() if model[role].get(key) == value}
     training |= {"step": checkpoint.step, "seconds": round(checkpoint.state["seconds"], 1)}
     measured = run / "model" / SCORES
     networks: dict[str, nn.Module] = {}

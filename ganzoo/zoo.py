@@ -60,7 +60,7 @@ def network(
                 f"the {role} of {name} has the setting {key}={value!r}, which JSON cannot hold: settings are numbers, "
                 "words, true or false, none, and lists of these"
             ) from error
-    module.config = config
+    module.config = {**config, **getattr(module, "stored", {})}
     return module
 
 

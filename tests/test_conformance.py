@@ -12,6 +12,7 @@ import types
 import pytest
 
 import ganzoo
+import offline
 from ganzoo.plugins import registry
 from ganzoo.testing import check_architecture, check_loss, check_penalty
 
@@ -22,8 +23,9 @@ def built_in(kind):
 
 @pytest.mark.parametrize("name", built_in("architectures"))
 def test_built_in_architectures(name):
-    check_architecture(name)
-    check_architecture(name, image_size=32, channels=3)
+    settings = offline.SETTINGS.get(name, {})
+    check_architecture(name, **settings)
+    check_architecture(name, image_size=32, channels=3, **settings)
 
 
 def test_a_built_in_on_two_processes():

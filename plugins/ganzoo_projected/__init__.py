@@ -1,0 +1,35 @@
+"""`projected`: a GAN that is judged in the feature space of a frozen, pretrained network."""
+
+from ganzoo import hookimpl
+
+# The paper's rates, batch and augmentation, at its resolution of features.
+PAPER = {
+    "steps": 100000,
+    "batch_size": 64,
+    "lr": 2e-4,
+    "betas": [0.0, 0.99],
+    "augment": ["color", "translation", "cutout"],
+    "generator": {"width": 128},
+    "discriminator": {"resolution": 256},
+}
+DEFAULT = {
+    "steps": 600,
+    "batch_size": 32,
+    "lr": 2e-4,
+    "betas": [0.0, 0.99],
+    "generator": {"width": 32},
+    "discriminator": {"width": 32},
+}
+
+
+@hookimpl
+def register_architectures(register):
+    register(
+        "projected",
+        generator="ganzoo_projected.model:Generator",
+        discriminator="ganzoo_projected.model:Discriminator",
+        loss="hinge",
+        recipes={"default": DEFAULT, "paper": PAPER},
+        summary="a discriminator on the frozen features of any timm model, and a light generator",
+        paper="Sauer et al. 2021, Projected GANs Converge Faster, https://arxiv.org/abs/2111.01007",
+    )

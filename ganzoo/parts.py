@@ -104,9 +104,6 @@ def make_networks(config: TrainConfig, data: Data) -> tuple[nn.Module, nn.Module
     g = network(config.architecture, "generator", shared, config.generator)
     packed = {**shared, "channels": shared["channels"] * config.pack} if data.is_image else shared
     d = network(config.architecture, "discriminator", packed, config.discriminator)
-    for module in (g, d):
-        if hasattr(module, "prepare"):
-            module.prepare()
     if config.pack > 1 and d.config.get("channels") != packed.get("channels", 0):
         raise ConfigError("packing needs images, and a discriminator that takes channels: leave --pack out")
     for role, module in (("generator", g), ("discriminator", d)):

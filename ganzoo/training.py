@@ -142,6 +142,8 @@ def _train(
                 compare(_shapes(state), _shapes(module.state_dict()), f"{config.start} with these settings")
                 module.load_state_dict(state)
     for module in (g, d):
+        if hasattr(module, "prepare"):
+            module.prepare()  # type: ignore[operator]
         module.to(device).to(memory_format=layout)
     extra = list(objective.to(device).parameters()) if isinstance(objective, nn.Module) else []
     ema = copy.deepcopy(g).requires_grad_(False).eval()

@@ -4,7 +4,7 @@ from ganzoo import hookimpl
 
 # dcgan's recipe at half the rate, on its networks.
 DEFAULT = {
-    "steps": 3000,
+    "steps": 2100,
     "batch_size": 128,
     "lr": 2e-3,
     "lr_schedule": "linear",

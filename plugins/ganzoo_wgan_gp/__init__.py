@@ -1,0 +1,34 @@
+"""`wgan_gp`: Wasserstein GAN with a gradient penalty, on DCGAN's networks without BatchNorm in the critic."""
+
+from ganzoo import hookimpl
+
+PAPER = {
+    "steps": 20000,
+    "batch_size": 64,
+    "lr": 1e-4,
+    "betas": [0.0, 0.9],
+    "n_critic": 5,
+    "penalties": ["gp=10"],
+}
+DEFAULT = {
+    **PAPER,
+    "steps": 1500,
+    "lr": 5e-4,
+    "lr_schedule": "linear",
+    "n_critic": 2,
+    "generator": {"width": 32, "hidden": 256},
+    "discriminator": {"width": 32, "hidden": 256},
+}
+
+
+@hookimpl
+def register_architectures(register):
+    register(
+        "wgan_gp",
+        generator="ganzoo_dcgan.model:Generator",
+        discriminator="ganzoo_wgan_gp.model:Critic",
+        loss="wasserstein",
+        recipes={"default": DEFAULT, "paper": PAPER},
+        summary="DCGAN networks under the Wasserstein loss with a gradient penalty, no BatchNorm in the critic",
+        paper="Gulrajani et al. 2017, Improved Training of Wasserstein GANs, https://arxiv.org/abs/1704.00028",
+    )

@@ -1,0 +1,31 @@
+"""DCGAN's discriminator as a critic whose penalty looks at each item alone."""
+
+from ganzoo_dcgan.model import Discriminator
+
+
+class Critic(Discriminator):
+    """Images (N, channels, image_size, image_size) to scores (N,), by dcgan's discriminator without BatchNorm, which
+    would make an item's gradient depend on the others (section 4, "No critic batch normalization").
+
+    Args:
+        image_size: 4*2^k or 7*2^k pixels, k >= 1.
+        channels: of the images.
+        width: channels of the first layer; each later one has twice as many, up to 16 * width.
+        norm: None; "layer", as the paper recommends in place of BatchNorm; "spectral"; or "batch", for comparison.
+        hidden: units of a fully connected layer before the score; 0: none.
+        num_classes: of a class-conditional critic, as dcgan's.
+
+    Raises:
+        ConfigError: a size that is not of that form, or another norm.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 64,
+        channels: int = 3,
+        width: int = 64,
+        norm: str | None = None,
+        hidden: int = 0,
+        num_classes: int | None = None,
+    ) -> None:
+        super().__init__(image_size, channels, width, norm, hidden, num_classes)

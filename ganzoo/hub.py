@@ -477,7 +477,10 @@ def _told(repo_id: str, verb: str) -> Iterator[None]:
 def _of_status(error: Any, repo_id: str, verb: str) -> HubError:
     status = error.response.status_code if error.response is not None else 0
     if status == 401:
-        return HubError(f"cannot {verb} {repo_id}: the Hub does not accept the token: `hf auth login`, or set HF_TOKEN")
+        from huggingface_hub import get_token
+
+        why = "the Hub does not accept the token" if get_token() else "that needs a token, and there is none"
+        return HubError(f"cannot {verb} {repo_id}: {why}: `hf auth login`, or set HF_TOKEN")
     if status == 403:
         return HubError(f"cannot {verb} {repo_id}: the token may not do that: it needs write access there")
     if status in (409, 412):

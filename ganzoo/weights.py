@@ -228,10 +228,11 @@ def load_network(folder: Path, role: Literal["generator", "discriminator"]) -> n
     if name not in config.files:
         raise WeightsError(f"{folder} was published without its {role} ({name})")
     if config.architecture not in registry().architectures:
-        package = config.requires.get("package", "")
+        package, only = config.requires.get("package", ""), os.environ.get("GANZOO_PLUGINS")
+        hint = "" if only is None else f" (or the setting GANZOO_PLUGINS={only} leaves it out)"
         raise WeightsError(
-            f"{folder} needs the architecture {config.architecture!r}, which is not installed: "
-            f"pip install {package} ({config.requires.get('version') or 'any version'}), or look in `ganzoo plugins`"
+            f"{folder} needs the architecture {config.architecture!r}, which is not installed{hint}: pip install "
+            f"{package} ({config.requires.get('version') or 'any version'}), or look in `ganzoo plugins`"
         )
     check_file(folder, name, config.files[name])
     settings = getattr(config, role)

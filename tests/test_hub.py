@@ -392,6 +392,9 @@ def test_causes_are_told_apart(server, pushed, run, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", STRANGER_TOKEN)
     with pytest.raises(HubError, match=r"write access|no access"):
         hub.push(run, f"{ORG}/new")
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(HubError, match="needs a token, and there is none"):
+        hub.push(run, f"{ORG}/new")
 
 
 @pytest.mark.parametrize("name", ["no_slash", "a/b/c", "org/bad name", "org/../x", ""])

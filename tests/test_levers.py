@@ -114,7 +114,7 @@ def test_augmented_and_packed_training_resumes_to_the_same_bits():
 @pytest.mark.parametrize(("settings", "message"), [
     ({"augment": ["colour"]}, "no augmentation is called 'colour'.*color"),
     ({"batch_size": 9, "pack": 2}, "packs of 2: give a multiple of 2"),
-    ({"discriminator": {"norm": "group"}}, "norm must be one of batch, layer, spectral or none"),
+    ({"discriminator": {"norm": "layer"}}, "norm must be one of batch, spectral or none"),
 ])  # fmt: skip
 def test_mistakes_are_told(settings, message):
     with pytest.raises(ConfigError, match=message):

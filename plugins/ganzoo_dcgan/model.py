@@ -12,7 +12,7 @@ from ganzoo import ConfigError
 
 WIDEST = 16
 """The channel count doubles at each halving of the resolution, up to this many times `width`."""
-NORMS = ("batch", "layer", "spectral")
+NORMS = ("batch", "spectral")
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
@@ -151,12 +151,6 @@ class Generator(nn.Module):
         return settings, renamed
 
 
-def _norm(kind: str | None, channels: int) -> list[nn.Module]:
-    if kind == "batch":
-        return [nn.BatchNorm2d(channels)]
-    return [nn.GroupNorm(1, channels)] if kind == "layer" else []
-
-
 class Discriminator(nn.Module):
     """Images (N, channels, image_size, image_size) to logits (N,).
 
@@ -164,8 +158,7 @@ class Discriminator(nn.Module):
         image_size: 4*2^k or 7*2^k pixels, k >= 1.
         channels: of the images.
         width: channels of the first layer; each later one has twice as many, up to 16 * width.
-        norm: "batch"; "layer", over all of an item's channels and positions; "spectral" (Miyato et al. 2018), on every
-            layer in place of those; or None.
+        norm: "batch"; "spectral" (Miyato et al. 2018), on every layer in place of BatchNorm; or None.
         hidden: units of a fully connected layer before the logit; 0: none.
         num_classes: of a class-conditional discriminator, which is called with labels (N,) too: the features' product
             with an embedding of the class is added to the logit (Miyato & Koyama 2018, cGANs with Projection
@@ -192,10 +185,10 @@ class Discriminator(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1, bias=False)]
         for before, after in pairwise(widths):
             layers += [nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False)]
-            layers += _norm(norm, after)
+            layers += [nn.BatchNorm2d(after)] if norm == "batch" else []
         if hidden:
             layers += [nn.LeakyReLU(0.2, inplace=True), Gather(widths[-1], hidden, base, bias=False)]
-            layers += _norm(norm, hidden)
+            layers += [nn.BatchNorm2d(hidden)] if norm == "batch" else []
         layers += [nn.LeakyReLU(0.2, inplace=True)]
         layers += [_Score(hidden, 1, 1, bias=False) if hidden else _Score(widths[-1], 1, base, bias=False)]
         self.layers = nn.Sequential(*layers)

@@ -75,7 +75,7 @@ class Discriminator(DCGANDiscriminator):
         image_size: 4*2^k or 7*2^k pixels, k >= 1.
         channels: of the images.
         width: channels of the first layer.
-        norm: "batch", "layer", "spectral" or None, as dcgan has them.
+        norm: "batch", "spectral" or None.
         hidden: units of a fully connected layer before the logit; 0: none.
         categories, continuous: of the code, as the generator has them.
 

@@ -11,7 +11,7 @@ class Critic(Discriminator):
         image_size: 4*2^k or 7*2^k pixels, k >= 1.
         channels: of the images.
         width: channels of the first layer; each later one has twice as many, up to 16 * width.
-        norm: None; "layer", as the paper recommends in place of BatchNorm; "spectral"; or "batch", for comparison.
+        norm: None; "spectral" (Miyato et al. 2018); or "batch", for comparison.
         hidden: units of a fully connected layer before the score; 0: none.
         num_classes: of a class-conditional critic, as dcgan's.
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ganzoo.card import cards_folder
     from ganzoo.data import Composed, Data
     from ganzoo.evaluation import Evaluator, evaluate
-    from ganzoo.hub import from_pretrained, push
+    from ganzoo.hub import fetch_file, from_pretrained, push
     from ganzoo.loss import Batch, Loss, Objective, Penalty
     from ganzoo.results import Result
     from ganzoo.rng import Rng
@@ -63,6 +63,7 @@ __all__ = [
     "cards_folder",
     "create",
     "evaluate",
+    "fetch_file",
     "from_pretrained",
     "hookimpl",
     "list_architectures",
@@ -85,6 +86,7 @@ _LAZY = {
     "cards_folder": "card",
     "Evaluator": "evaluation",
     "evaluate": "evaluation",
+    "fetch_file": "hub",
     "from_pretrained": "hub",
     "Loss": "loss",
     "Objective": "loss",

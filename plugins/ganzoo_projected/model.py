@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ganzoo import ConfigError, HubError, WeightsError
-from ganzoo.hub import fetch_file
+from ganzoo import ConfigError, HubError, WeightsError, fetch_file
 from ganzoo_dcgan.model import stages
 
 WIDEST = 8

@@ -124,6 +124,7 @@ class TimmFeatures(Extractor):
         config: dict[str, Any] = resolve_model_data_config(self.net)  # type: ignore[no-untyped-call]
         if file is not None:
             self._load(model, Path(file).expanduser())
+        self.net.to(memory_format=torch.channels_last)  # on a CPU, a third faster
         self.name = f"timm:{model}"
         self.size: tuple[int, int] = tuple(config["input_size"][1:])
         self.mode = "bilinear" if config["interpolation"] == "bilinear" else "bicubic"

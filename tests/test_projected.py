@@ -38,7 +38,7 @@ def made(**settings):
 def config(**settings):
     defaults = {
         "image_size": 14, "steps": 4, "batch_size": 8, "checkpoint_every": 2, "log_every": 2, "out": "run",
-        "generator": {"width": 8}, "discriminator": SMALL,
+        "lr_schedule": "constant", "generator": {"width": 8}, "discriminator": SMALL,
     }  # fmt: skip
     return ganzoo.TrainConfig("projected", **{**defaults, **settings})
 

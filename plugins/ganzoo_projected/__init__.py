@@ -12,13 +12,17 @@ PAPER = {
     "generator": {"width": 128},
     "discriminator": {"resolution": 256},
 }
+# Digits on one CPU thread in some two minutes: images of 64 pixels for the backbone, not 256, a small batch, and a
+# generator that learns twenty times as fast as the heads. At 1e-3 for both, the heads soon tell all apart.
 DEFAULT = {
-    "steps": 600,
-    "batch_size": 32,
-    "lr": 2e-4,
+    "steps": 650,
+    "batch_size": 16,
+    "lr": 2e-3,
+    "d_lr": 1e-4,
+    "lr_schedule": "linear",
     "betas": [0.0, 0.99],
-    "generator": {"width": 32},
-    "discriminator": {"width": 32},
+    "generator": {"width": 32, "z_dim": 100},
+    "discriminator": {"width": 32, "resolution": 64},
 }
 
 

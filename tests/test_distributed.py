@@ -80,7 +80,7 @@ def test_the_comparison_would_notice(learned, case):
 
 @together
 def test_accumulation_learns_what_the_whole_batch_does(learned, tmp_path):
-    cases = [case for case in EXACT if "batchnorm" not in case]
+    cases = [case for case in EXACT if not case.startswith(("batchnorm", "infogan", "vaegan"))]  # all with BatchNorm
     parts = launch(tmp_path / "parts", [f"{case}:accumulate=4" for case in cases])
     for case in cases:
         assert same(learned[0][case], parts[case]), case

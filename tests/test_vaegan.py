@@ -68,7 +68,7 @@ def test_half_of_the_fakes_are_reconstructions():
 
 @pytest.mark.parametrize("mode", ["vaegan", "vae", "autoencoder"])
 def test_reconstructions_become_like(mode):
-    run = ganzoo.train(config(steps=300, lr=5e-3, objective_options={"mode": mode, "likeness": 5.0}))
+    run = ganzoo.train(config(steps=300, lr=5e-3, objective_options={"mode": mode, "likeness": 5.0, "beta": 0.05}))
     real = load("digits", image_size=14).items[:200].float() / 127.5 - 1
     with torch.no_grad():
         rebuilt = run.generator(run.generator.encode(real)[0])

@@ -52,8 +52,23 @@ class Generator(DCGANGenerator):
 
 
 class Discriminator(DCGANDiscriminator):
-    """Images (N, channels, image_size, image_size) to logits (N,), as dcgan's; `features` gives what likeness is
-    measured on."""
+    """Images (N, channels, image_size, image_size) to logits (N,); `features` gives what likeness is measured on.
+
+    Args:
+        image_size: 4*2^k or 7*2^k pixels, k >= 1.
+        channels: of the images.
+        width: channels of the first layer.
+        norm: "batch", "spectral" or None.
+        hidden: units of a fully connected layer before the logit; 0: none.
+
+    Raises:
+        ConfigError: a size that is not of that form, or another norm.
+    """
+
+    def __init__(
+        self, image_size: int = 64, channels: int = 3, width: int = 64, norm: str | None = "batch", hidden: int = 0
+    ) -> None:
+        super().__init__(image_size, channels, width, norm, hidden)
 
     def features(self, images: Tensor) -> Tensor:
         """(N, C, H, W), the activations of the last convolution that leaves a map."""

@@ -13,7 +13,7 @@ import ganzoo
 from ganzoo.sampling import grid, to_uint8
 
 parser = argparse.ArgumentParser(description="Draw the codes of a trained InfoGAN.")
-parser.add_argument("source", help="a run or model folder, or hf-hub:ORG/NAME")
+parser.add_argument("source", help="a pretrained name, a run or model folder, or hf-hub:ORG/NAME")
 parser.add_argument("--code", type=int, default=0, help="which continuous code to vary, from 0")
 parser.add_argument("--columns", type=int, default=10)
 parser.add_argument("--seed", type=int, default=0, help="of the noise and the other codes, the same in all images")

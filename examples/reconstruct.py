@@ -14,7 +14,7 @@ from ganzoo.data import load
 from ganzoo.sampling import grid, to_uint8
 
 parser = argparse.ArgumentParser(description="Reconstruct images with a trained VAE/GAN.")
-parser.add_argument("source", help="a run or model folder, or hf-hub:ORG/NAME")
+parser.add_argument("source", help="a pretrained name, a run or model folder, or hf-hub:ORG/NAME")
 parser.add_argument("--data", default="digits", help="where the images come from")
 parser.add_argument("--data-dir", default="data")
 parser.add_argument("-n", type=int, default=16, help="how many images")

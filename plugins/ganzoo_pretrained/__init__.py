@@ -2,8 +2,9 @@
 
 from ganzoo import cards_folder, hookimpl
 
+DEFAULT = "handwritten digits, what `ganzoo train {}` makes"
 SUMMARIES = {
-    "dcgan.digits": "handwritten digits, what `ganzoo train dcgan` makes",
+    **{f"{name}.digits": DEFAULT.format(name) for name in ("dcgan", "infogan", "r3gan", "sngan", "vaegan", "wgan_gp")},
     "dcgan.mnist": "handwritten digits",
     "dcgan.mnist_cond": "handwritten digits by class",
     "dcgan.mnist_rp": "handwritten digits, by the relativistic loss with R1 and R2",

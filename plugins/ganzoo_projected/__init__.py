@@ -12,8 +12,8 @@ PAPER = {
     "generator": {"width": 128},
     "discriminator": {"resolution": 256},
 }
-# Digits on one CPU thread in the time of dcgan's default: images of 64 pixels for the backbone, not 256, a small batch, and a
-# generator that learns twenty times as fast as the heads. At 1e-3 for both, the heads soon tell all apart.
+# Digits on one CPU thread in the time of dcgan's default: images of 64 pixels for the backbone, not 256, a small batch,
+# and a generator that learns twenty times as fast as the heads. At 1e-3 for both, the heads soon tell all apart.
 DEFAULT = {
     "steps": 950,
     "batch_size": 16,

@@ -2,8 +2,8 @@
 
 from ganzoo import hookimpl
 
-# For digits on a CPU in the time of dcgan's default. Small networks that see many images did best; two pixels a side are
-# one position, and the layer that serves dcgan so well is there. Twice this rate looked better for 1,400 steps, and
+# For digits on a CPU in the time of dcgan's default. Small networks that see many images did best; two pixels a side
+# are one position, and the layer that serves dcgan so well is there. Twice this rate looked better for 1,400 steps, and
 # broke at step 600 of 2,800. docs/recipes.md has the search.
 SMALL = {"width": 16, "growth": 4, "widest": 256, "patch": 2, "blocks": 1, "hidden": 256}
 DEFAULT = {

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from ganzoo import images
-from ganzoo.decode import Source
 from ganzoo.errors import ConfigError, DataError, UnknownNameError, did_you_mean
 from ganzoo.plugins import registry
 from ganzoo.registry import build, resolve
@@ -122,18 +121,17 @@ def load(
         if not isinstance(data, Data):
             raise DataError(f"the loader of {spec!r} gave a {type(data).__name__}, not a ganzoo.Data")
         return _fit(data, image_size, channels)
-    if spec.startswith("hf:"):
-        hub, _ = build(partial(images.open_hub, spec[3:]), {}, options or {}, f"the data {spec!r}")
-        return _decoded(hub, image_size, channels)
-    source, _ = build(partial(images.open_path, _path(spec)), {}, options or {}, f"the data {spec!r}")
-    return _decoded(source, image_size, channels)
+    opener = partial(images.open_hub, spec[3:]) if spec.startswith("hf:") else partial(images.open_path, _path(spec))
+    source, _ = build(opener, {}, options or {}, f"the data {spec!r}")
+    items, labels = images.load(source, image_size, channels)
+    return Data(torch.from_numpy(items), None if labels is None else torch.from_numpy(labels))
 
 
 def has_test_split(spec: str) -> bool:
     """Whether `load` can be asked for images that are not in the training data, by `{"split": "test"}`."""
     if spec in registry().data:
         return "split" in signature(resolve(registry().data[spec].loader)).parameters
-    return not spec.startswith("hf:") and "test" in images.open_path(_path(spec)).splits
+    return not spec.startswith("hf:") and images.has_split(_path(spec), "test")
 
 
 def _path(spec: str) -> Path:
@@ -145,11 +143,6 @@ def _path(spec: str) -> Path:
             f"no data is called {spec!r} (nor is there such a folder): {did_you_mean(spec, registry().data)}"
         )
     return path
-
-
-def _decoded(source: Source, image_size: int | None, channels: int | None) -> Data:
-    items, labels = images.load(source, image_size, channels)
-    return Data(torch.from_numpy(items), None if labels is None else torch.from_numpy(labels))
 
 
 def _fit(data: Data, image_size: int | None, channels: int | None) -> Data:

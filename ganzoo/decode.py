@@ -54,7 +54,7 @@ class Source:
     """Encoded images, in a fixed order.
 
     `read` gives the bytes of the i-th, from any thread; `size` is their sum; `identity` (JSON) differs where any of
-    them does; `labels` are class numbers (N,), if any; `splits` are those that can be chosen between.
+    them does; `labels` are class numbers (N,), if any.
     """
 
     what: str
@@ -63,7 +63,6 @@ class Source:
     size: int
     identity: Any
     labels: Labels | None
-    splits: tuple[str, ...] = ()
 
 
 def few(skipped: dict[int, str]) -> str:

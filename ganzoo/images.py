@@ -53,26 +53,7 @@ def open_path(path: Path, split: str | None = None) -> Source:
     Raises:
         DataError: neither a folder nor a zip, no images in it, or no such split.
     """
-    hidden = re.compile(r"(^|[/\\])(\.|__MACOSX)")
-
-    def wanted(name: str) -> bool:
-        return os.path.splitext(name)[1].lower() in SUFFIXES and not hidden.search(name)
-
-    archive = None
-    if not path.is_dir():
-        try:
-            archive = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path} is neither a folder nor a zip that can be read: {error}") from error
-    below = len(os.path.join(path, ""))
-    found = (
-        archive.namelist()
-        if archive
-        else (os.path.join(folder, file)[below:] for folder, _, files in os.walk(path) for file in files)
-    )
-    names = sorted(filter(wanted, found))
-    if not names:
-        raise DataError(f"no images in {path}: looked for {', '.join(sorted(SUFFIXES))}")
+    archive, names = _listing(path)
     splits = _splits(names)
     if split is not None and split not in splits:
         there = f"there is {', '.join(sorted(splits))}" if splits else "its images are not sorted into train, test, ..."
@@ -94,7 +75,41 @@ def open_path(path: Path, split: str | None = None) -> Source:
     folders = [os.path.dirname(name) for name in names]
     classes = {folder: i for i, folder in enumerate(sorted(set(folders)))}
     labels = np.array([classes[folder] for folder in folders]) if len(classes) > 1 else None
-    return Source(str(path), names, read, sum(sizes), identity, labels, tuple(sorted(splits)))
+    return Source(str(path), names, read, sum(sizes), identity, labels)
+
+
+def has_split(path: Path, split: str) -> bool:
+    """Whether `open_path` can be asked for that split.
+
+    Raises:
+        DataError: neither a folder nor a zip, or no images in it.
+    """
+    return split in _splits(_listing(path)[1])
+
+
+def _listing(path: Path) -> tuple[zipfile.ZipFile | None, list[str]]:
+    """The zip, if it is one, and the names of the images, sorted."""
+    hidden = re.compile(r"(^|[/\\])(\.|__MACOSX)")
+
+    def wanted(name: str) -> bool:
+        return os.path.splitext(name)[1].lower() in SUFFIXES and not hidden.search(name)
+
+    archive = None
+    if not path.is_dir():
+        try:
+            archive = zipfile.ZipFile(path)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path} is neither a folder nor a zip that can be read: {error}") from error
+    below = len(os.path.join(path, ""))
+    found = (
+        archive.namelist()
+        if archive
+        else (os.path.join(folder, file)[below:] for folder, _, files in os.walk(path) for file in files)
+    )
+    names = sorted(filter(wanted, found))
+    if not names:
+        raise DataError(f"no images in {path}: looked for {', '.join(sorted(SUFFIXES))}")
+    return archive, names
 
 
 def _splits(names: list[str]) -> dict[str, list[str]]:

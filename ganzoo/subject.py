@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ganzoo import hub, parts
 from ganzoo.config import TrainConfig
 from ganzoo.data import Batches, Data
-from ganzoo.errors import CheckError, ConfigError
+from ganzoo.errors import CheckError, ConfigError, did_you_mean
 from ganzoo.loss import Batch
 from ganzoo.plugins import records, registry
 from ganzoo.rng import Rng, seed_torch
@@ -56,7 +56,8 @@ def telling(what: str) -> Iterator[None]:
 def configure(name: str, data: str, settings: Mapping[str, Any], out: Path) -> TrainConfig:
     """Two steps of the default recipe on few items, each setting given to the network that takes it."""
     skipped = "".join(f"; the plugin {r.label} is skipped: {r.error}" for r in records() if r.error)
-    must(name in registry().architectures, f"no architecture {name!r} is registered{skipped}")
+    known = registry().architectures
+    must(name in known, f"no architecture is called {name!r}: {did_you_mean(name, known)}{skipped}")
     with telling(f"{name} cannot be built"):
         made = create(name, **settings)
     with telling(f"the recipe 'default' of {name} is not valid"):

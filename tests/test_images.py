@@ -461,7 +461,7 @@ def test_train_is_taken_of_train_and_test(tmp_path, zipped, caplog):
 )
 def test_other_folders_are_classes(tmp_path, folders):
     path = str(sorted_into(tmp_path, *folders))
-    assert load(path).labels.tolist() == [0, 1] if folders != ("train", "car") else [1, 0]
+    assert load(path).labels.tolist() == [0, 1]
     assert not has_test_split(path)
     with pytest.raises(DataError, match="not sorted into train, test"):
         load(path, options={"split": "test"})

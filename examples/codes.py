@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import one_hot
 
 import ganzoo
-from ganzoo.sampling import grid, to_uint8
+from ganzoo.sampling.pictures import grid, to_uint8
 
 parser = argparse.ArgumentParser(description="Draw the codes of a trained InfoGAN.")
 parser.add_argument("source", help="a pretrained name, a run or model folder, or hf-hub:ORG/NAME")

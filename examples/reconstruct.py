@@ -10,8 +10,8 @@ import sys
 import torch
 
 import ganzoo
-from ganzoo.data import load
-from ganzoo.sampling import grid, to_uint8
+from ganzoo.data.dataset import load
+from ganzoo.sampling.pictures import grid, to_uint8
 
 parser = argparse.ArgumentParser(description="Reconstruct images with a trained VAE/GAN.")
 parser.add_argument("source", help="a pretrained name, a run or model folder, or hf-hub:ORG/NAME")

@@ -1,9 +1,8 @@
 """ganzoo: a zoo of generative adversarial networks. Names that need torch are imported when they are first used."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ganzoo.config import TrainConfig
+from ganzoo._lazy import lazy
 from ganzoo.errors import (
     CheckError,
     CheckpointError,
@@ -19,21 +18,31 @@ from ganzoo.errors import (
     UnknownNameError,
     WeightsError,
 )
-from ganzoo.hookspecs import hookimpl
-from ganzoo.plugins import register, unregister
-from ganzoo.zoo import create, list_architectures, list_data, list_losses, list_penalties, list_pretrained
+from ganzoo.zoo.config import TrainConfig
+from ganzoo.zoo.hookspecs import Register, hookimpl
+from ganzoo.zoo.networks import (
+    create,
+    list_architectures,
+    list_data,
+    list_losses,
+    list_penalties,
+    list_pretrained,
+)
+from ganzoo.zoo.plugins import register, unregister
 
 if TYPE_CHECKING:
-    from ganzoo.card import cards_folder
-    from ganzoo.data import Composed, Data
-    from ganzoo.evaluation import Evaluator, evaluate
-    from ganzoo.hub import fetch_file, from_pretrained, push
-    from ganzoo.loss import Batch, Loss, Objective, Penalty
-    from ganzoo.results import Result
+    from ganzoo.data.dataset import Composed, Data
+    from ganzoo.evaluation.evaluator import Evaluator, evaluate
     from ganzoo.rng import Rng
-    from ganzoo.sampling import sample
-    from ganzoo.training import Run, train
-    from ganzoo.weights import save_pretrained
+    from ganzoo.sampling.draw import sample
+    from ganzoo.store.card import cards_folder
+    from ganzoo.store.hub import fetch_file
+    from ganzoo.store.models import save_pretrained
+    from ganzoo.store.publish import push
+    from ganzoo.store.results import Result
+    from ganzoo.store.source import from_pretrained
+    from ganzoo.training.loop import Run, train
+    from ganzoo.training.objective import Batch, Loss, Objective, Penalty
 
 __all__ = [
     "Batch",
@@ -52,6 +61,7 @@ __all__ = [
     "Objective",
     "Penalty",
     "PluginError",
+    "Register",
     "Result",
     "Rng",
     "Run",
@@ -79,27 +89,29 @@ __all__ = [
     "unregister",
 ]
 
-_LAZY = {
-    "Batch": "loss",
-    "Composed": "data",
-    "Data": "data",
-    "cards_folder": "card",
-    "Evaluator": "evaluation",
-    "evaluate": "evaluation",
-    "fetch_file": "hub",
-    "from_pretrained": "hub",
-    "Loss": "loss",
-    "Objective": "loss",
-    "Penalty": "loss",
-    "push": "hub",
-    "Result": "results",
-    "Rng": "rng",
-    "Run": "training",
-    "sample": "sampling",
-    "save_pretrained": "weights",
-    "train": "training",
-}
-"""Where the names that need torch live."""
+_imported = lazy(
+    "ganzoo",
+    {
+        "Batch": "training.objective",
+        "Composed": "data.dataset",
+        "Data": "data.dataset",
+        "cards_folder": "store.card",
+        "Evaluator": "evaluation.evaluator",
+        "evaluate": "evaluation.evaluator",
+        "fetch_file": "store.hub",
+        "from_pretrained": "store.source",
+        "Loss": "training.objective",
+        "Objective": "training.objective",
+        "Penalty": "training.objective",
+        "push": "store.publish",
+        "Result": "store.results",
+        "Rng": "rng",
+        "Run": "training.loop",
+        "sample": "sampling.draw",
+        "save_pretrained": "store.models",
+        "train": "training.loop",
+    },
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -107,11 +119,7 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("ganzoo")
-    if name not in _LAZY:
-        raise AttributeError(f"module 'ganzoo' has no attribute {name!r}")
-    value = getattr(import_module(f"ganzoo.{_LAZY[name]}"), name)
-    globals()[name] = value
-    return value
+    return _imported(name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,3 @@
-from ganzoo.cli import main
+from ganzoo.cli.app import main
 
-if __name__ == "__main__":
-    main()
+main()

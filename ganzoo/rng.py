@@ -17,28 +17,36 @@ def stream_seed(seed: int, step: int, purpose: str) -> int:
 
 
 def seed_torch(seed: int, device: torch.device) -> None:
-    """Seed torch's own generators of the CPU and of `device`, for Dropout and a stranger's `torch.randn`.
+    """Seed torch's own generators of the CPU and of `device`, for Dropout and for a plugin's `torch.randn`.
 
     `torch.manual_seed` would do, but queues a call with a traceback for every absent backend: a millisecond each time.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # the generators exist from then on
+        torch.cuda.default_generators[index].manual_seed(seed)
     elif device.type == "mps":
         torch.mps.manual_seed(seed)
 
 
 @contextlib.contextmanager
 def preserve_torch(device: torch.device) -> Iterator[None]:
-    """Put torch's own generators of the CPU and of `device` back at the end, as the caller had them."""
-    backend = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type)
-    here, there = torch.get_rng_state(), backend.get_rng_state() if backend else None
+    """Restore torch's own generators of the CPU and of `device` at the end, as the caller had them."""
+    cpu_state = torch.get_rng_state()
+    device_state = None
+    if device.type == "cuda":
+        device_state = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        device_state = torch.mps.get_rng_state()
     try:
         yield
     finally:
-        torch.set_rng_state(here)
-        if backend and there is not None:
-            backend.set_rng_state(there)
+        torch.set_rng_state(cpu_state)
+        if device_state is not None and device.type == "cuda":
+            torch.cuda.set_rng_state(device_state, device)
+        elif device_state is not None:
+            torch.mps.set_rng_state(device_state)
 
 
 class Rng:
@@ -49,16 +57,21 @@ class Rng:
 
     Args:
         seed, step, purpose: which stream.
-        device: where the numbers are moved to after they are drawn on the CPU.
+        device: where the numbers go after they are drawn on the CPU.
         part, parts: which of how many equal parts of the batch the rows are for.
     """
 
     def __init__(
         self, seed: int, step: int, purpose: str, device: torch.device | str = "cpu", part: int = 0, parts: int = 1
     ) -> None:
+        self.seed, self.step, self.purpose = seed, step, purpose
         self.generator = torch.Generator().manual_seed(stream_seed(seed, step, purpose))
         self.device = torch.device(device)
         self.part, self.parts = part, parts
+
+    def child(self, purpose: str) -> "Rng":
+        """A stream of its own for a part of this one's purpose: the same whatever was drawn here before."""
+        return Rng(self.seed, self.step, f"{self.purpose}/{purpose}", self.device, self.part, self.parts)
 
     def randn(self, n: int, *shape: int) -> torch.Tensor:
         """(n, *shape) from N(0, 1)."""
@@ -77,7 +90,10 @@ class Rng:
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """`tensor` on `device`. The way to CUDA is through pinned memory, so that nothing waits for the copy."""
+    """`tensor` on `device`. To CUDA it goes through pinned memory, so that nothing waits for the copy.
+
+    Elsewhere the copy is finished on return: an asynchronous one from ordinary memory may read it after it was freed.
+    """
     if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

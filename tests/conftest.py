@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import ganzoo
-from ganzoo import cli
+from ganzoo.cli.app import main
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny
@@ -59,7 +59,7 @@ def ganzoo_cli(monkeypatch, capsys):
         monkeypatch.setenv("COLUMNS", "200")
         code = 0
         try:
-            cli.main()
+            main()
         except SystemExit as done:
             code = done.code or 0
         finally:

@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 
 import ganzoo
 import tiny
-from ganzoo import rng, training
-from ganzoo.data import Batches
+from ganzoo import rng
+from ganzoo.data.dataset import Batches
+from ganzoo.training import recorder
 
 LOSSES = ("hinge", "lsgan", "minimax", "nonsaturating", "rpgan", "wasserstein")
 PENALTIES = ("none", "dragan", "gp", "r1", "r2")
@@ -32,7 +33,7 @@ SMALL = {"generator": {"width": 4, "hidden": 8, "z_dim": 4}, "discriminator": {"
 CASES["infogan"] = {"architecture": "infogan", "data": "digits", "image_size": 14, **SMALL}
 CASES["vaegan"] = {"architecture": "vaegan", "data": "digits", "image_size": 14, **SMALL}
 CASES["batchnorm"] = {**POINTS, "generator": {"norm": True}, "penalties": ["r1"]}
-CASES["batchnorm-d"] = {**POINTS, "discriminator": {"norm": True}, "penalties": ["gp"]}
+CASES["batchnorm-d"] = {**POINTS, "discriminator": {"norm": True}, "penalties": ["gp=0.1"]}
 SABOTAGED = ("duplicate-slices", "own-epsilon", "own-deviation")
 CASES["duplicate-slices"] = CASES["nonsaturating-none"]
 CASES["own-epsilon"] = CASES["nonsaturating-gp"]
@@ -60,7 +61,7 @@ def main(out: Path, cases: list[str]) -> None:
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     ganzoo.register(tiny)
-    training.save_pretrained = lambda run, folder, **_: folder.mkdir()  # published weights are float32
+    recorder.save_pretrained = lambda run, folder, **_: folder.mkdir()  # published weights are float32
     for case in cases:
         name, *settings = case.split(":")  # NAME[:accumulate=2[:steps=10]...]
         undo = []

@@ -143,4 +143,4 @@ class VAEGAN(Objective):
 def _half(batch: Batch, samples: Tensor, rebuilt: Tensor) -> Batch:
     """The batch with fakes of both kinds in turn, so that each process has as many of each."""
     odd = torch.arange(len(samples), device=samples.device) % 2 == 1
-    return dataclasses.replace(batch, made=torch.where(odd[:, None, None, None], rebuilt.to(samples.dtype), samples))
+    return dataclasses.replace(batch, fakes=torch.where(odd[:, None, None, None], rebuilt.to(samples.dtype), samples))

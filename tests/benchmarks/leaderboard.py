@@ -17,9 +17,9 @@ from typing import Any
 from run import write_between_marks
 
 import ganzoo
-from ganzoo.card import train_command
-from ganzoo.checkpoint import read_training
-from ganzoo.results import Result, compare
+from ganzoo.store.results import Result, compare
+from ganzoo.store.runs import read_training
+from ganzoo.zoo.command import train_command
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "docs" / "leaderboard.json"

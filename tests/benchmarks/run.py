@@ -130,7 +130,7 @@ def variants(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     import torch
 
     from ganzoo import TrainConfig
-    from ganzoo.parts import choose_precision
+    from ganzoo.training.settings import choose_precision
 
     found = {"fp32": {"precision": "fp32"}}
     if "bf16" in options.variants:

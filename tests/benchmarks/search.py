@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 import ganzoo
-from ganzoo.config import parse_assignment
+from ganzoo.zoo.command import parse_assignment
 
 WARM_UP, TIMED = 20, 60
 

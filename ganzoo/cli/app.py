@@ -1,0 +1,82 @@
+"""The command line: thin commands over the Python API. stdout is data, stderr is talk; errors are mapped in one place.
+
+Commands import torch when they need it, so that `ganzoo list` and `--help` answer at once.
+"""
+
+import logging
+import os
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from ganzoo.cli import catalogue, eval, plugins, sample, share, train
+from ganzoo.cli.output import FIRST, HELP, one_line
+from ganzoo.errors import GanzooError
+
+app = typer.Typer(
+    name="ganzoo",
+    help="A zoo of generative adversarial networks: train, sample, share.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings=HELP,
+)
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        print(f"ganzoo {version('ganzoo')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    show: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("list")(catalogue.list_)
+app.command()(catalogue.info)
+app.command()(train.train)
+app.command()(sample.sample)
+app.command("eval")(eval.eval_)
+app.add_typer(plugins.group, name="plugins")
+app.command()(share.save)
+app.command()(share.push)
+app.command()(share.publish)
+app.command()(share.pull)
+app.command()(share.verify)
+app.command("import")(share.import_)
+app.command()(share.export)
+
+
+def main() -> None:
+    """The console script. Exits 0, 1 after an error of ours (one line; GANZOO_DEBUG=1: the traceback), 2 for usage."""
+    logger = logging.getLogger("ganzoo")
+    logger.addHandler(_Messages())
+    logger.setLevel(logging.INFO if FIRST else logging.WARNING)
+    logger.propagate = False
+    try:
+        app()
+    except GanzooError as error:
+        if os.environ.get("GANZOO_DEBUG") == "1":
+            raise
+        process = "" if FIRST else f"process {os.environ['RANK']}: "
+        print(f"ganzoo: error: {process}{one_line(str(error))}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:  # `ganzoo list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+class _Messages(logging.Handler):
+    """Log messages on whatever stderr is now: the live line of progress stands in for it while it is drawn."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        print(f"ganzoo: {level}{one_line(record.getMessage())}", file=sys.stderr)

@@ -1,0 +1,118 @@
+"""The command that measures generators."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ganzoo.cli.output import Device, Json, print_json, print_table
+from ganzoo.errors import WeightsError
+
+if TYPE_CHECKING:
+    from ganzoo.store.results import Result
+
+
+def eval_(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Folders, hf-hub:ORG/NAME[@REVISION], pretrained names, or .json files that --json printed.",
+        ),
+    ],
+    data: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="What to compare with: a name, or a folder or zip of images.")
+    ] = None,
+    data_dir: Annotated[str, typer.Option(help="Where named data sets lie or are downloaded to.")] = "data",
+    metrics: Annotated[
+        str | None, typer.Option(help="Of fid,kid,is,prdc,modes.  [default: all that the data allows]")
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="mnist, inception[=FILE] or timm:NAME[=FILE].  [default: mnist for grey images of 28 or 32 pixels]"
+        ),
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("-n", min=1, help="Samples.  [default: 10000; 26000 for stacked_mnist]")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the latents.")] = 0,
+    raw: Annotated[bool, typer.Option("--raw", help="A run's generator itself, not the averaged one.")] = False,
+    device: Device = "auto",
+    record: Annotated[
+        bool,
+        typer.Option("--record", help="Write the figures into each SOURCE's model folder: scores.json and the card."),
+    ] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute everything anew, keep nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure generators (extra: ganzoo\\[eval]). Rows that were not measured alike are refused."""
+    saved = [source for source in sources if source.endswith(".json")]
+    if data is None and len(saved) < len(sources):
+        raise typer.BadParameter("say what to compare with: --data SPEC")
+    if record and raw:
+        raise typer.BadParameter("--record is for the averaged generator, which is what a model folder holds")
+
+    from ganzoo.devices import choose_device
+    from ganzoo.evaluation.evaluator import evaluate_sources
+    from ganzoo.store.models import record as record_result
+    from ganzoo.store.results import compare, read_results
+
+    models = [_own_model(source) for source in sources if source not in saved] if record else []
+    results = [result for path in saved for result in read_results(Path(path))]
+    if data is not None and len(saved) < len(sources):
+        measured = evaluate_sources(
+            [source for source in sources if source not in saved], data, data_dir=data_dir, features=features, n=n,
+            metrics=None if metrics is None else metrics.split(","), seed=seed, raw=raw, device=choose_device(device),
+            use_cache=not no_cache,
+        )  # fmt: skip
+        for model, result in zip(models, measured, strict=False):
+            record_result(model, result)
+        results += measured
+    compare(results)
+    if as_json:
+        print_json([result.to_dict() for result in results])
+        return
+    _print_results(results)
+
+
+def _own_model(source: str) -> Path:
+    """The model folder of a SOURCE that is a folder: not what others published or the package holds."""
+    from ganzoo.store.source import find, is_model
+
+    if not Path(source).is_dir():
+        raise WeightsError(f"--record writes into a model folder of your own, and {source} is none: `ganzoo save` it")
+    folder = find(source)
+    if is_model(folder):
+        return folder
+    if not is_model(folder / "model"):
+        raise WeightsError(f"{source} holds no model folder to record in yet: finish the run, or `ganzoo save` it")
+    return folder / "model"
+
+
+def _print_results(results: "list[Result]") -> None:
+    """A row each, the floor below; what all rows share goes to stderr."""
+    known = dict.fromkeys(name for result in results for name in result.values)
+    names = [name for name in known if not name.endswith(("_perfect", "_std"))]
+    table: list[tuple[str, ...]] = [("", *names)]
+    for result in results:
+        cells = []
+        for name in names:
+            value = result.values.get(name)
+            cell = "-" if value is None else f"{value:.4g}"
+            if f"{name}_std" in result.values:
+                cell += f" ± {result.values[f'{name}_std']:.2g}"
+            if name == "fid" and result.fid_multiple is not None:
+                cell += f" ({result.fid_multiple:.1f} x floor)"
+            if f"{name}_perfect" in result.values:
+                cell += f" (perfect {result.values[f'{name}_perfect']:.4g})"
+            cells.append(cell)
+        kind = result.weights.get("kind")
+        table.append((f"{result.source} ({kind})" if kind else result.source, *cells))
+    if floor := results[0].floor:
+        cells = [f"{floor[name]:.4g}" if name in floor else "-" for name in names]
+        table.append((f"floor: {floor['n']:,.0f} test images", *cells))
+    print_table(table)
+    print(f"protocol: {json.dumps(results[0].protocol)}", file=sys.stderr)

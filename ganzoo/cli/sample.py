@@ -1,0 +1,153 @@
+"""The command that draws samples."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ganzoo.cli.output import Device, Source
+from ganzoo.errors import SampleError
+from ganzoo.files import reason, replacing
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+GRID_LIMIT = 10_000
+"""The most images in one picture."""
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def sample(
+    source: Source,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the latents.")] = 0,
+    class_: Annotated[
+        str | None,
+        typer.Option(
+            "--class", metavar="K,...", help="Of a conditional generator: 7, or 1,3,5, a row each.  [default: all]"
+        ),
+    ] = None,
+    walk: Annotated[bool, typer.Option("--walk", help="Walk through latent space: an endless GIF.")] = False,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of a walk.")] = 60,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="grid.png, walk.gif, images.npy, or folder/ for a PNG each.  [default: named after SOURCE]",
+        ),
+    ] = None,
+    device: Device = "auto",
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the output.")] = False,
+) -> None:
+    """Draw images from a trained generator. Prints what it wrote."""
+    name = source.partition("@")[0].rstrip("/").rpartition("/")[2]
+    target = out or f"{name}-seed{seed}{'-walk.gif' if walk else '.png'}"
+    kind = _kind(target, n, walk)
+    path = Path(target)
+    if path.exists() and not force and not (kind == "folder" and path.is_dir() and not any(path.iterdir())):
+        raise SampleError(f"{path} exists already: choose another -o, or --force to overwrite it")
+
+    from ganzoo.devices import choose_device
+    from ganzoo.store.source import from_pretrained
+
+    place = choose_device(device)
+    g = from_pretrained(source).to(place)
+    labels, columns = _labels(g, class_, n, table=kind not in ("folder", ".npy"))
+    n = n if labels is None else len(labels)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if kind == ".gif":
+            _write_walk(g, path, n, seed, frames, labels, columns)
+        else:
+            _write(g, path, kind, n, seed, labels, columns)
+    except OSError as error:
+        raise SampleError(f"{path} cannot be written: {reason(error)}") from error
+    print(path)
+
+
+def _kind(target: str, n: int, walk: bool) -> str:
+    """What to write: "folder", or the suffix of a file.
+
+    Raises:
+        SampleError: nothing that can be written, or too many images for one picture.
+    """
+    kind = "folder" if target.endswith(("/", os.sep)) or not Path(target).suffix else Path(target).suffix.lower()
+    if walk != (kind == ".gif"):
+        raise SampleError("a walk is written to a .gif: give --walk with -o walk.gif, or neither")
+    if kind not in ("folder", ".npy", ".gif", *PICTURES):
+        raise SampleError(
+            f"{target}: images are written to a .png, .jpg or .webp grid, a .npy, a .gif walk or a folder/"
+        )
+    if kind not in ("folder", ".npy") and n > GRID_LIMIT:
+        raise SampleError(f"{n} images are too many for one picture (at most {GRID_LIMIT}): write a .npy or a folder/")
+    return kind
+
+
+def _labels(g: "nn.Module", class_: str | None, n: int, *, table: bool) -> tuple[list[int] | None, int | None]:
+    """The class of each sample, for a conditional generator, and the columns of a table with a class a row."""
+    from ganzoo.sampling.draw import class_count
+    from ganzoo.sampling.pictures import GRID, by_class
+
+    count = class_count(g)
+    if class_ is None and count is None:
+        return None, None
+    try:
+        classes = list(range(count or 0)) if class_ is None else [int(text) for text in class_.split(",")]
+    except ValueError as error:
+        raise SampleError(f"--class takes numbers, such as 7 or 1,3,5, not {class_!r}") from error
+    if table and 1 < len(classes) <= GRID:
+        return by_class(n, classes)
+    return [classes[i % len(classes)] for i in range(n)], None
+
+
+def _write_walk(
+    g: "nn.Module", path: Path, n: int, seed: int, frames: int, labels: list[int] | None, columns: int | None
+) -> None:
+    from ganzoo.sampling.draw import walk
+    from ganzoo.sampling.pictures import grid, to_uint8
+
+    pictures = [grid(to_uint8(images), columns) for images in walk(g, n, frames, seed, labels)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=50, loop=0)
+
+
+def _write(
+    g: "nn.Module", path: Path, kind: str, n: int, seed: int, labels: list[int] | None, columns: int | None
+) -> None:
+    """Write n samples as a grid, a folder of pictures, or an array; block by block where they may not fit in memory."""
+    import numpy as np
+    from PIL import Image
+
+    from ganzoo.sampling.draw import blocks
+    from ganzoo.sampling.pictures import grid, to_uint8
+
+    items = blocks(g, n, seed, labels)
+    if kind == ".npy":
+        _write_array(path, n, items)
+    elif kind == "folder":
+        path.mkdir(exist_ok=True)
+        for i, image in enumerate(image for block in items for image in to_uint8(block)):
+            name = f"{i:06d}.png" if labels is None else f"{i:06d}-class{labels[i]}.png"
+            Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(path / name)
+    else:
+        grid(np.concatenate([to_uint8(block) for block in items]), columns).save(path)
+
+
+def _write_array(path: Path, n: int, items: "Iterator[Tensor]") -> None:
+    """Images as uint8 (n, H, W, C), other items as float32 (n, ...)."""
+    import numpy as np
+
+    from ganzoo.sampling.pictures import is_image, to_uint8
+
+    arrays = (to_uint8(block) if is_image(block) else block.cpu().numpy() for block in items)
+    first = next(arrays)
+    with replacing(path, shared=True) as temporary:
+        file = np.lib.format.open_memmap(temporary, "w+", first.dtype, (n, *first.shape[1:]))
+        file[: len(first)] = first
+        done = len(first)
+        for block in arrays:
+            file[done : done + len(block)] = block
+            done += len(block)
+        file.flush()

@@ -1,0 +1,136 @@
+"""The commands that publish, fetch, verify, import and export weights."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ganzoo.cli.output import Json, Quiet, Source, print_json
+
+License = Annotated[str, typer.Option(help="Licence of the weights as the Hub spells it, such as apache-2.0.")]
+
+
+def save(
+    source: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to write.")],
+    tag: Annotated[str, typer.Option(help="Second half of ARCH.TAG.  [default: named after the data]")] = "",
+    license: License = "",
+    discriminator: Annotated[bool, typer.Option("--discriminator", help="Save it too, for fine-tuning.")] = False,
+) -> None:
+    """Write a run's generator as a model folder."""
+    from ganzoo.store.models import save_pretrained
+
+    print(save_pretrained(source, out, tag=tag, license=license, discriminator=discriminator))
+
+
+def push(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A run or model folder.")],
+    repo_id: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The repository; made if it does not exist.")],
+    private: Annotated[bool, typer.Option("--private", help="Keep it private.")] = False,
+    license: License = "",
+    tag: Annotated[str, typer.Option(help="Tag the commit, such as v1.")] = "",
+    message: Annotated[str, typer.Option("--message", "-m", help="Commit message.")] = "",
+    discriminator: Annotated[bool, typer.Option("--discriminator", help="Publish it too, for fine-tuning.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Publish a generator on the Hugging Face Hub (log in with `hf auth login`, or set HF_TOKEN)."""
+    from ganzoo.store.hub import PREFIX
+    from ganzoo.store.publish import push as push_model
+    from ganzoo.store.source import find
+
+    pushed = push_model(
+        find(source if "/" in source or source.startswith(".") else f"./{source}"), repo_id, private=private,
+        license=license, tag=tag, message=message, discriminator=discriminator,
+    )  # fmt: skip
+    if as_json:
+        print_json({"url": pushed.url, "commit": pushed.commit})
+        return
+    print(pushed.url)
+    print(f"pinned: {PREFIX}{repo_id}@{pushed.commit}", file=sys.stderr)
+
+
+def publish(
+    organisation: Annotated[str, typer.Argument(metavar="ORG", help="A user or organisation on the Hub.")],
+    cards: Annotated[Path | None, typer.Option(help="Folder of model folders.  [default: model_cards/]")] = None,
+) -> None:
+    """Push every model folder of model_cards/; prints the register_weights lines that pin them."""
+    from ganzoo.store.publish import publish as publish_all
+
+    for _, pushed, line in publish_all(organisation, cards):
+        print(f"ganzoo: {pushed.url}", file=sys.stderr)
+        print(line)
+
+
+def pull(source: Source, quiet: Quiet = False) -> None:
+    """Fetch a model into the cache, every file checked. Prints the folder."""
+    from ganzoo.store.hub import PREFIX
+    from ganzoo.store.manifest import FILES
+    from ganzoo.store.source import find
+
+    folder = find(source, FILES)
+    if not quiet and source.startswith(PREFIX):
+        repo_id = source.removeprefix(PREFIX).partition("@")[0]
+        print(f"ganzoo: pinned: {PREFIX}{repo_id}@{folder.name}", file=sys.stderr)
+    print(folder)
+
+
+def verify(source: Source, as_json: Json = False) -> None:
+    """Compare every file with its hash, every tensor with the network, and the images with the golden ones."""
+    from ganzoo.store.manifest import FILES
+    from ganzoo.store.models import verify as verify_model
+    from ganzoo.store.source import find, is_model
+
+    folder = find(source, FILES)
+    if not is_model(folder):
+        folder = folder / "model"
+    report = verify_model(folder)
+    if as_json:
+        print_json({"folder": str(folder), **report})
+    else:
+        print(f"{folder}: {report['files']} files match, images within {report['difference']:.1g} of the golden ones")
+
+
+def import_(
+    architecture: Annotated[str, typer.Argument(metavar="ARCH", help="One of `ganzoo list`.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pt, .pth, .bin, .ckpt or .safetensors file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to write.")],
+    key: Annotated[str | None, typer.Option(help="Where in a training checkpoint the generator lies.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="What tensors cannot tell, such as activation=relu."),
+    ] = None,
+    tag: Annotated[str, typer.Option(help="Second half of ARCH.TAG.  [default: named after the file]")] = "",
+    license: License = "",
+) -> None:
+    """Turn a foreign generator checkpoint into a model folder; look at its samples.png to see that it fits."""
+    from ganzoo.exchange.foreign import convert, read_tensors
+    from ganzoo.store.models import write_model
+    from ganzoo.store.runs import data_slug
+    from ganzoo.zoo.command import parse_assignment
+    from ganzoo.zoo.networks import network
+
+    options = dict(parse_assignment(text) for text in set_ or [])
+    g = convert(architecture, read_tensors(file, key), **options)
+    settings: dict[str, Any] = g.config  # type: ignore[assignment]  # set by the zoo
+    d = network(architecture, "discriminator", settings, {})
+    tag = tag or data_slug(file.name)
+    folder = write_model(out, architecture, tag, g, discriminator_config=d.config, license=license)
+    print(f"ganzoo: read as {json.dumps(settings)}", file=sys.stderr)
+    print(f"ganzoo: if {folder / 'samples.png'} looks wrong, --set mends what tensors cannot tell", file=sys.stderr)
+    print(folder)
+
+
+def export(
+    source: Source,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .onnx file to write.")],
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite it.")] = False,
+) -> None:
+    """Write a generator as ONNX, compared with torch before it is kept (extra: ganzoo\\[onnx])."""
+    from ganzoo.exchange.onnx import export_onnx
+    from ganzoo.store.source import from_pretrained
+
+    difference = export_onnx(from_pretrained(source), out, force=force)
+    print(f"ganzoo: images within {difference:.1g} of torch's", file=sys.stderr)
+    print(out)

@@ -1,0 +1,182 @@
+"""The command that trains."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ganzoo.cli.output import FIRST, print_json
+from ganzoo.errors import ConfigError
+from ganzoo.zoo.command import parse_assignment
+from ganzoo.zoo.config import TrainConfig, merge, read_file
+
+if TYPE_CHECKING:
+    from ganzoo.training import Run
+
+
+def train(
+    architecture: Annotated[str, typer.Argument(metavar="ARCH", help="One of `ganzoo list`.")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="A name of `ganzoo list --data`, a folder or zip of images, or hf:ORG/NAME.  [default: digits]"
+        ),
+    ] = None,
+    data_dir: Annotated[
+        str | None, typer.Option(help="Where named data sets lie or are downloaded to.  [default: data]")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Generator updates.  [default: the recipe's]")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a batch.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Pixels a side.  [default: the data's]")] = None,
+    channels: Annotated[int | None, typer.Option(help="1 for grey, 3 for colour.  [default: the data's]")] = None,
+    flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror half of the images.")] = None,
+    conditional: Annotated[
+        bool | None,
+        typer.Option("--conditional/--unconditional", help="Learn to generate by class, from labelled data."),
+    ] = None,
+    loss: Annotated[str | None, typer.Option(help="One of `ganzoo list --losses`.")] = None,
+    penalty: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME[=WEIGHT[@EVERY]], such as r1=1@4; replaces the recipe's; 'none' removes them. Repeatable."
+        ),
+    ] = None,
+    pack: Annotated[int | None, typer.Option(help="Samples that the discriminator judges at once (PacGAN).")] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(metavar="POLICIES", help="DiffAugment: color,translation,cutout, any of them; 'none'."),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="SOURCE", help="Fine-tune these weights, and their discriminator if published."),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="A recipe of the architecture; see `ganzoo info`.  [default: default]")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.  [default: 0]")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.  [default: auto]")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.  [default: auto]")] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="Take each batch in this many parts, to save memory.  [default: 1]")
+    ] = None,
+    compile_: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="torch.compile: pays on long runs.")
+    ] = None,
+    eval_every: Annotated[
+        int | None, typer.Option(help="Steps between measurements of fid; the best checkpoint is kept.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder.  [default: the next free runs/ARCH-DATA-NNN]")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, else the newest of this architecture.")
+    ] = False,
+    config: Annotated[Path | None, typer.Option(help="JSON file of settings; flags go before it.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any setting, such as generator.width=128 or n_critic=5. Repeatable."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the settings and sizes, train nothing.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Train an architecture. Prints the run folder."""
+    flags = {
+        "data": data, "data_dir": data_dir, "steps": steps, "batch_size": batch_size, "image_size": image_size,
+        "channels": channels, "flip": flip, "conditional": conditional, "loss": loss, "lr": lr, "seed": seed,
+        "device": device, "precision": precision, "accumulate": accumulate, "compile": compile_, "start": start,
+        "pack": pack, "eval_every": eval_every, "out": None if out is None else str(out),
+        "augment": None if not augment else [] if augment == "none" else augment.split(","),
+        "penalties": None if not penalty else [] if penalty == ["none"] else penalty,
+    }  # fmt: skip
+    settings = _merged(config, set_ or [], flags)
+    recipe = recipe or settings.pop("recipe", None)
+    if settings.pop("architecture", architecture) != architecture:
+        raise ConfigError(f"{config} is for another architecture than {architecture}")
+
+    # Of many processes, the first decides: on other hosts there may be no run folder.
+    complete = _resumed_settings(architecture, recipe, settings) if resume and FIRST else None
+    complete = complete or TrainConfig(architecture, recipe=recipe or "default", **settings)
+
+    if quiet:
+        logging.getLogger("ganzoo").setLevel(logging.WARNING)
+    if dry_run:
+        _dry_run(complete)
+        return
+
+    from ganzoo.progress import Progress
+    from ganzoo.training.loop import train as run_training
+
+    with Progress(complete.steps, enabled=not quiet and FIRST) as progress:
+        run = run_training(complete, resume=resume, on_log=progress.log, on_step=progress.step)
+    if FIRST:
+        _report(run, architecture, quiet)
+
+
+def _merged(config: Path | None, assignments: list[str], flags: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the configuration file, of --set and of the flags, the later ones over the earlier ones."""
+    settings: dict[str, Any] = {}
+    merge(settings, read_file(config) if config else {}, str(config))
+    direct: dict[str, Any] = {}
+    merge(direct, dict(parse_assignment(text) for text in assignments), "--set")
+    merge(direct, {key: value for key, value in flags.items() if value is not None}, "the command line")
+    merge(settings, direct, "the command line")
+    return settings
+
+
+def _report(run: "Run", architecture: str, quiet: bool) -> None:
+    """Print the run folder, and what can be done next."""
+    if run.interrupted:
+        launcher = "torchrun … -m ganzoo" if "RANK" in os.environ else "ganzoo"
+        print(f"stopped at step {run.step} of {run.config.steps}; go on with:", file=sys.stderr)
+        print(f"  {launcher} train {architecture} --resume --out {run.folder}", file=sys.stderr)
+    elif not quiet:
+        pictures = sorted((run.folder / "samples").glob("*.png"))
+        if pictures:
+            print(f"samples: {pictures[-1]}", file=sys.stderr)
+        source = str(run.folder)
+        if os.sep not in source and not source.startswith("."):
+            source = f".{os.sep}{source}"
+        print(f"more:    ganzoo sample {source} -n 64 --seed 1", file=sys.stderr)
+    print(run.folder)
+
+
+def _resumed_settings(architecture: str, recipe: str | None, settings: dict[str, Any]) -> TrainConfig | None:
+    """The recorded configuration with the given settings laid over it; None if there is no run to resume yet."""
+    from ganzoo.store.runs import newest_run, read_training
+
+    folder = Path(settings["out"]) if "out" in settings else newest_run(architecture)
+    if not (folder.exists() and any(folder.iterdir())):
+        return None
+    began, _ = read_training(folder)
+    values = began.to_dict()
+    given = {**settings, "architecture": architecture, "out": str(folder)}
+    merge(values, given if recipe is None else {**given, "recipe": recipe}, "the command line")
+    return TrainConfig.from_dict(values)
+
+
+def _dry_run(config: TrainConfig) -> None:
+    """Print the settings, and the sizes that follow from them."""
+    from ganzoo.data.dataset import Batches
+    from ganzoo.devices import choose_device
+    from ganzoo.training.build import build_players, load_data
+    from ganzoo.training.settings import choose_precision
+
+    data = load_data(config)
+    device = choose_device(config.device)
+    Batches(data, config.batch_size, config.seed, device, flip=config.flip)
+    players = build_players(config, data)
+    networks = {"generator": players.g, "discriminator": players.d}
+    print_json(
+        {
+            "config": config.to_dict(),
+            "device": str(device),
+            "precision": choose_precision(config, device),
+            "items": list(data.items.shape),
+            "networks": {role: module.config for role, module in networks.items()},
+            "parameters": {role: sum(p.numel() for p in module.parameters()) for role, module in networks.items()},
+        }
+    )

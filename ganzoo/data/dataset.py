@@ -1,0 +1,248 @@
+"""From a `--data` spec to items in memory, and from there to the batch of any step.
+
+A spec is a registered name (`digits`, `mnist`, ...), a folder or zip of images, or `hf:ORG/NAME`.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganzoo.data.cache import load_images
+from ganzoo.data.folders import has_split, open_path
+from ganzoo.data.hub_dataset import open_hub
+from ganzoo.errors import ConfigError, DataError, UnknownNameError, did_you_mean
+from ganzoo.rng import Rng, to_device
+from ganzoo.zoo.networks import build, resolve
+from ganzoo.zoo.plugins import registry
+
+
+class Composed:
+    """Images whose channels are grey images of a smaller set, put together when they are asked for. Indexed like the
+    uint8 tensor (N, C, H, W) that it stands for.
+
+    Args:
+        source: uint8 (M, 1, H, W).
+        table: which of them are the channels of each image, int64 (N, C).
+    """
+
+    dtype = torch.uint8
+
+    def __init__(self, source: Tensor, table: Tensor) -> None:
+        self.source, self.table = source, table
+        self.shape = torch.Size([*table.shape, *source.shape[2:]])
+        self.nbytes = source.nbytes + table.nbytes
+        self.device = source.device
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return self.source[:, 0][self.table[index]]
+
+    def to(self, device: torch.device) -> "Composed":
+        return Composed(self.source.to(device), self.table.to(device))
+
+
+@dataclass
+class Data:
+    """Training data in memory.
+
+    Args:
+        items: uint8 images (N, C, H, W), or floats (N, ...) used as they are. Arrays are taken too, and `Composed`.
+        labels: (N,) class numbers, if any.
+        inputs: (N, ...) what a paired architecture translates from, if any.
+
+    Raises:
+        DataError: items of another type or shape, or a length that differs.
+    """
+
+    items: Tensor | Composed
+    labels: Tensor | None = None
+    inputs: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.items, Composed):
+            self.items = torch.as_tensor(self.items)
+        if self.items.dtype == torch.uint8 and len(self.items.shape) != 4:
+            raise DataError(f"uint8 items must be images (N, C, H, W), not {tuple(self.items.shape)}")
+        if self.items.dtype != torch.uint8 and not self.items.dtype.is_floating_point:
+            raise DataError(f"items must be uint8 images or floats, not {self.items.dtype}")
+        if self.labels is not None:
+            self.labels = torch.as_tensor(self.labels).long()
+        for name, other in (("labels", self.labels), ("inputs", self.inputs)):
+            if other is not None and len(other) != len(self.items):
+                raise DataError(f"{len(other)} {name} for {len(self.items)} items")
+
+    @property
+    def is_image(self) -> bool:
+        return self.items.dtype == torch.uint8
+
+    def digest(self) -> str:
+        """SHA-256 of the items' shape and bytes."""
+        found = hashlib.sha256(f"{tuple(self.items.shape)} {self.items.dtype}".encode())
+        items = self.items
+        for tensor in (items.source, items.table) if isinstance(items, Composed) else (items,):
+            found.update(tensor.contiguous().numpy().data)
+        return found.hexdigest()
+
+
+def load(
+    spec: str,
+    data_dir: str = "data",
+    *,
+    image_size: int | None = None,
+    channels: int | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Data:
+    """The data that a spec names, as images of one size.
+
+    Args:
+        spec: a registered name, a folder or zip of images, or `hf:` with a data set of the Hub or a folder of one.
+        data_dir: where named data lies or is downloaded to.
+        image_size: height and width in pixels; None: the data's own (a folder's: its images' common size up to 64, else
+            64).
+        channels: 1 or 3; None: the data's own.
+        options: keywords for the loader of named data, `open_path` or `open_hub`, such as
+            `{"split": "test"}`.
+
+    Raises:
+        DataError: nothing there, nothing readable, or more than 1 % unreadable.
+        UnknownNameError: neither a registered name nor a path that exists.
+    """
+    if spec in registry().data:
+        offered = {"data_dir": data_dir, "image_size": image_size, "channels": channels}
+        data, _ = build(registry().data[spec].loader, offered, options or {}, f"the data {spec!r}")
+        if not isinstance(data, Data):
+            raise DataError(f"the loader of {spec!r} gave a {type(data).__name__}, not a ganzoo.Data")
+        return _fit(data, image_size, channels)
+    opener = partial(open_hub, spec[3:]) if spec.startswith("hf:") else partial(open_path, _path(spec))
+    source, _ = build(opener, {}, options or {}, f"the data {spec!r}")
+    items, labels = load_images(source, image_size, channels)
+    return Data(torch.from_numpy(items), None if labels is None else torch.from_numpy(labels))
+
+
+def has_test_split(spec: str) -> bool:
+    """Whether `load` can be asked for images that are not in the training data, by `{"split": "test"}`."""
+    if spec in registry().data:
+        return "split" in signature(resolve(registry().data[spec].loader)).parameters
+    return not spec.startswith("hf:") and has_split(_path(spec), "test")
+
+
+def _path(spec: str) -> Path:
+    path = Path(spec).expanduser()
+    if not path.exists():
+        if os.sep in spec or spec.startswith(".") or path.suffix:
+            raise DataError(f"there is no folder or zip {spec}")
+        raise UnknownNameError(
+            f"no data is called {spec!r} (nor is there such a folder): {did_you_mean(spec, registry().data)}"
+        )
+    return path
+
+
+def _fit(data: Data, image_size: int | None, channels: int | None) -> Data:
+    """Resize images with antialiasing and repeat or mix their channels, as asked."""
+    if not data.is_image:
+        return data
+    items = data.items
+    if isinstance(items, Composed):
+        if channels not in (None, items.shape[1]):
+            raise ConfigError(f"images put together from {items.shape[1]} channels cannot have {channels}")
+        source = _fit(Data(items.source), image_size, None).items
+        return Data(Composed(source, items.table), data.labels, data.inputs)  # type: ignore[arg-type]
+    if channels is not None and channels != items.shape[1]:
+        if items.shape[1] == 1:
+            items = items.expand(-1, channels, -1, -1)
+        elif channels == 1 and items.shape[1] == 3:
+            weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R 601 luma
+            items = torch.cat(
+                [(part * weights).sum(1, keepdim=True).round().byte() for part in torch.split(items, 1024)]
+            )
+        else:
+            raise ConfigError(f"images of {items.shape[1]} channels cannot become images of {channels}")
+    if image_size is not None and (image_size, image_size) != tuple(items.shape[2:]):
+        side = min(items.shape[2:])
+        top, left = (items.shape[2] - side) // 2, (items.shape[3] - side) // 2
+        items = items[:, :, top : top + side, left : left + side]
+        shape = (image_size, image_size)
+        resized = (
+            torch.nn.functional.interpolate(part.float(), shape, mode="bicubic", antialias=True, align_corners=False)
+            for part in torch.split(items, 1024)
+        )
+        items = torch.cat([part.round().clamp(0, 255).byte() for part in resized])
+    return Data(items.contiguous(), data.labels, data.inputs)
+
+
+class Batches:
+    """Batches by counter: the k-th is a function of (seed, k) alone. Each epoch is a fresh permutation.
+
+    Args:
+        data: what to draw from.
+        batch_size: items a batch.
+        seed: of the order and of the mirroring.
+        device: where batches go.
+        flip: mirror each image left to right with probability 1/2.
+        memory_format: layout of image batches.
+
+    Raises:
+        DataError: fewer items than a batch.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        *,
+        flip: bool = False,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> None:
+        if len(data.items) < batch_size:
+            few = f"{len(data.items)} items are fewer than a batch of {batch_size}"
+            raise DataError(f"{few}: give more data or a smaller --batch-size")
+        if flip and not data.is_image:
+            raise ConfigError("flip mirrors images, and this data has none")
+        self.batch_size, self.seed, self.device, self.flip = batch_size, seed, device, flip
+        self.memory_format = memory_format
+        self.items, self.labels, self.inputs = data.items, data.labels, data.inputs
+        # A quarter of what is free leaves room for the networks.
+        if device.type == "cuda" and self.items.nbytes < torch.cuda.mem_get_info(device)[0] / 4:
+            self.items = self.items.to(device)
+        self._orders: dict[int, Tensor] = {}
+
+    def indices(self, k: int) -> Tensor:
+        """Which items batch k holds, (batch_size,)."""
+        n = len(self.items)
+        start, parts, wanted = k * self.batch_size, [], self.batch_size
+        while wanted:
+            epoch, position = divmod(start, n)
+            if epoch not in self._orders:
+                self._orders = {epoch: torch.randperm(n, generator=Rng(self.seed, epoch, "order").generator)}
+            part = self._orders[epoch][position : position + wanted]
+            parts.append(part)
+            start, wanted = start + len(part), wanted - len(part)
+        return torch.cat(parts)
+
+    def get(self, k: int, part: int = 0, parts: int = 1) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """One of `parts` equal parts of batch k: items, images as floats in [-1, 1]; labels and inputs where the data
+        has them."""
+        n = self.batch_size // parts
+        rows = self.indices(k)[part * n : (part + 1) * n]
+        items = to_device(self.items[to_device(rows, self.items.device)], self.device)
+        if self.items.dtype == torch.uint8:
+            items = items.to(torch.get_default_dtype()).div_(127.5).sub_(1).contiguous(memory_format=self.memory_format)
+        if self.flip:
+            mirrored = Rng(self.seed, k, "flip", self.device, part, parts).rand(n, 1, 1, 1) < 0.5
+            items = torch.where(mirrored, items.flip(-1), items)
+        labels, inputs = (
+            None if column is None else to_device(column[rows], self.device) for column in (self.labels, self.inputs)
+        )
+        return items, labels, inputs

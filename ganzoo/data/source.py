@@ -1,0 +1,56 @@
+"""Encoded images, wherever they come from."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Encoded images in a fixed order.
+
+    Attributes:
+        what: the source's name in messages.
+        names: a name for each image, for messages.
+        read: the encoded bytes of the i-th image; callable from any thread.
+        size: the sum of their lengths in bytes.
+        identity: a JSON value that changes whenever any of the images does.
+        labels: class numbers (N,), if there are any.
+    """
+
+    what: str
+    names: list[str]
+    read: Callable[[int], bytes]
+    size: int
+    identity: Any
+    labels: Labels | None
+
+
+def read_file(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def file_facts(paths: list[str]) -> tuple[list[int], list[tuple[int, int]]]:
+    """Sizes and times of files. A missing file counts as zeros: reading it will raise the error.
+
+    The times include that of the last change of the inode, because unzipping restores the modification time and two
+    sets of uncompressed images can agree in all names and sizes.
+    """
+    sizes, times = [], []
+    for path in paths:
+        try:
+            facts = os.stat(path)
+        except OSError:
+            sizes.append(0)
+            times.append((0, 0))
+        else:
+            sizes.append(facts.st_size)
+            times.append((facts.st_mtime_ns, facts.st_ctime_ns))
+    return sizes, times

@@ -1,0 +1,68 @@
+"""Devices and their arithmetic: which one to use, and how exactly it computes."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+
+from ganzoo.errors import ConfigError
+
+Arithmetic = Literal["ieee", "tf32"]
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" is CUDA, else MPS, else the CPU.
+
+    Raises:
+        ConfigError: there is no such device on this machine.
+    """
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, present in usable.items() if present))
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"--device must be auto, cpu, cuda, cuda:N or mps, not {name!r}") from error
+    if not usable.get(device.type, False):
+        kinds = ", ".join(kind for kind, present in usable.items() if present)
+        raise ConfigError(f"--device {name} is not usable on this machine, which has: {kinds}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices, counted from 0")
+    return device
+
+
+def exact_arithmetic(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """On CUDA, float32 arithmetic without TF32: what sampling and evaluation need to agree with other machines."""
+    return _backends(device, "ieee")
+
+
+def fast_arithmetic(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """On CUDA, TF32 in convolutions and matrix products: what training can afford."""
+    return _backends(device, "tf32")
+
+
+@contextlib.contextmanager
+def _backends(device: torch.device, arithmetic: Arithmetic) -> Iterator[None]:
+    """On CUDA, that arithmetic and the same kernels each time, put back at the end; nothing elsewhere.
+
+    torch's older switches (`allow_tf32`) are left alone: mixing them with these is an error in some versions of it.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    switches: list[tuple[Any, str, Any]] = [
+        (matmul, "fp32_precision", arithmetic),
+        (cudnn.conv, "fp32_precision", arithmetic),  # type: ignore[attr-defined]
+        (cudnn, "deterministic", True),
+        (cudnn, "benchmark", False),
+    ]
+    before = [(module, name, getattr(module, name)) for module, name, _ in switches]
+    for module, name, value in switches:
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)

@@ -1,0 +1,184 @@
+"""What images are measured by: networks that turn uint8 images into features and, where they have classes, logits."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from ganzoo.errors import EvaluationError, did_you_mean
+from ganzoo.evaluation.mnist_features import SIZE, WEIGHTS, DigitClassifier
+from ganzoo.exchange.foreign import read_tensors
+from ganzoo.rng import preserve_torch
+
+NAMES = ("mnist", "inception", "timm:NAME")
+
+
+class Extractor(nn.Module):
+    """uint8 images (N, C, H, W) to features (N, F) and logits (N, groups, classes), or None without classes.
+
+    `name` and `resize` say in a protocol what was done. `by_channel`: each channel has features of its own,
+    side by side.
+    """
+
+    name: str
+    resize: str
+    by_channel = False
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        raise NotImplementedError
+
+
+class MnistFeatures(Extractor):
+    """The digit classifier that ships in the package, on each channel by itself; the features are put side by side."""
+
+    name = "mnist"
+    resize = f"{SIZE}x{SIZE}, bilinear, antialiased"
+    by_channel = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = DigitClassifier()
+        self.net.load_state_dict(load_file(WEIGHTS))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        n, channels = images.shape[:2]
+        x = _resized(images.flatten(0, 1).unsqueeze(1).float(), (SIZE, SIZE), "bilinear") / 127.5 - 1
+        features, logits = self.net(x)
+        return features.reshape(n, -1), logits.reshape(n, channels, -1)
+
+
+class InceptionFeatures(Extractor):
+    """torch-fidelity's Inception v3, the network of the FID paper (arXiv:1706.08500): pool features, 2048 of them."""
+
+    name = "inception"
+    resize = "299x299, bilinear as in TensorFlow 1"
+
+    def __init__(self, file: str | None) -> None:
+        super().__init__()
+        from torch_fidelity import feature_extractor_inceptionv3 as library  # type: ignore[import-untyped]
+
+        path = Path(file).expanduser() if file else _inception_file(library.URL_INCEPTION_V3)
+        read_tensors(path)  # refuses a pickle that holds more than tensors: the library would execute it
+        try:
+            self.net = library.FeatureExtractorInceptionV3(
+                self.name, ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
+            )
+        except RuntimeError as error:
+            told = " ".join(str(error).split())[:300]
+            raise EvaluationError(f"{path} does not hold torch-fidelity's Inception weights: {told}") from error
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features, logits = self.net(_three_channels(images))
+        return features, logits.unsqueeze(1)
+
+
+def _inception_file(url: str) -> Path:
+    """Where torch-fidelity keeps its weights, downloaded if they are not there yet."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), progress=False)
+        except OSError as error:
+            raise EvaluationError(
+                f"Inception's weights are not at {path} and cannot be fetched from {url}: {error}. Put the file there "
+                "(TORCH_HOME says where torch's folder lies), name it with --features inception=FILE, or use timm:NAME"
+            ) from error
+    return path
+
+
+class TimmFeatures(Extractor):
+    """The pooled features of any of timm's models, at the size and with the mean and deviation of its own weights.
+
+    Args:
+        model: timm's name of it.
+        file: its weights as safetensors; without it they are fetched from the Hub.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: str, file: str | None) -> None:
+        super().__init__()
+        import timm
+        from timm.data.config import resolve_model_data_config
+
+        if not timm.is_model(model):
+            near = difflib.get_close_matches(model, timm.list_models(), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "timm.list_models() has them all"
+            raise EvaluationError(f"timm has no model {model!r}: {hint}")
+        try:
+            self.net: Any = timm.create_model(model, pretrained=file is None, num_classes=0)
+        except (OSError, RuntimeError) as error:
+            raise EvaluationError(
+                f"timm's weights of {model} cannot be fetched: {str(error).rstrip('.')}. "
+                f"Give a local file: --features timm:{model}=FILE.safetensors"
+            ) from error
+        config: dict[str, Any] = resolve_model_data_config(self.net)  # type: ignore[no-untyped-call]
+        if file is not None:
+            self._load(model, Path(file).expanduser())
+        self.net.to(memory_format=torch.channels_last)  # on a CPU, a third faster
+        self.name = f"timm:{model}"
+        self.size: tuple[int, int] = tuple(config["input_size"][1:])
+        self.mode = "bilinear" if config["interpolation"] == "bilinear" else "bicubic"
+        self.resize = f"{self.size[0]}x{self.size[1]}, {self.mode}, antialiased"
+        self.register_buffer("mean", 255 * torch.tensor(config["mean"]).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(config["std"]).view(1, 3, 1, 1), persistent=False)
+
+    def _load(self, model: str, path: Path) -> None:
+        try:
+            tensors = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise EvaluationError(f"{path} cannot be read as safetensors: {error}") from error
+        head = self.net.pretrained_cfg.get("classifier") or ()  # features need none, so only its keys may be left over
+        for name in (head,) if isinstance(head, str) else head:
+            tensors = {key: value for key, value in tensors.items() if not key.startswith(f"{name}.")}
+        try:
+            self.net.load_state_dict(tensors)
+        except RuntimeError as error:
+            told = " ".join(str(error).split())[:300]
+            raise EvaluationError(f"{path} does not hold the weights of timm's {model}: {told}") from error
+
+    def forward(self, images: Tensor) -> tuple[Tensor, None]:
+        x = _resized(_three_channels(images).float(), self.size, self.mode)
+        features: Tensor = self.net((x - self.mean) / self.std)
+        return features.flatten(1), None
+
+
+def _resized(images: Tensor, size: tuple[int, int], mode: str) -> Tensor:
+    if images.shape[2:] == size:
+        return images
+    return interpolate(images, size, mode=mode, antialias=True, align_corners=False).clamp(0, 255)
+
+
+def _three_channels(images: Tensor) -> Tensor:
+    return images.expand(-1, 3, -1, -1)
+
+
+def extractor(spec: str) -> Extractor:
+    """The extractor that a spec names, in evaluation mode on the CPU. torch's random state stays as it was.
+
+    Args:
+        spec: "mnist", "inception", "inception=FILE", "timm:NAME" or "timm:NAME=FILE".
+
+    Raises:
+        EvaluationError: no such extractor, or its weights are not there, cannot be read or do not fit.
+        WeightsError: a file that holds more than tensors.
+    """
+    name, _, file = spec.partition("=")
+    found: Extractor
+    with preserve_torch(torch.device("cpu")):
+        if name == "mnist" and not file:
+            found = MnistFeatures()
+        elif name == "inception":
+            found = InceptionFeatures(file or None)
+        elif name.startswith("timm:"):
+            found = TimmFeatures(name.removeprefix("timm:"), file or None)
+        else:
+            raise EvaluationError(f"no features are called {spec!r}: {did_you_mean(spec, NAMES)}")
+    return found.eval().requires_grad_(False)

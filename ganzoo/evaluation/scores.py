@@ -1,0 +1,184 @@
+"""Figures from features: FID, KID, Inception score, precision and recall, density and coverage, modes.
+
+torch-fidelity computes FID, KID and the Inception score from features that are already extracted: its own front end
+would cache them as pickles.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganzoo.errors import EvaluationError, did_you_mean
+from ganzoo.evaluation.metrics import modes, prdc
+from ganzoo.rng import Rng
+
+logger = logging.getLogger("ganzoo")
+
+METRICS = ("fid", "kid", "is", "prdc", "modes")
+NEIGHBOURS = 5
+"""k of precision, recall, density and coverage."""
+AT_MOST = 10_000
+"""The most samples of either kind in these four, and the most reference samples that KID draws from."""
+KID_SUBSETS = 100
+KID_SUBSET = 1000
+IS_SPLITS = 10
+SURE = 0.9
+"""Probability of its class above which the classifier is confident of an image; also the share of such images that
+data needs to count as digits."""
+
+Reference = Mapping[str, Tensor]
+"""What `describe` returns."""
+
+
+def library() -> dict[str, Any]:
+    """torch-fidelity's functions that start from features.
+
+    Raises:
+        EvaluationError: it is not installed.
+    """
+    try:
+        from torch_fidelity import metric_fid, metric_isc, metric_kid  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise EvaluationError("evaluation needs torch-fidelity: pip install 'ganzoo[eval]'") from error
+    return {**vars(metric_fid), **vars(metric_isc), **vars(metric_kid)}
+
+
+def describe(features: Tensor, logits: Tensor | None, *, digits: bool) -> dict[str, Tensor]:
+    """What the figures need of the reference.
+
+    Args:
+        features: (N, F) of the reference's images.
+        logits: (N, groups, classes), where the extractor has classes.
+        digits: whether these are the classes of digits.
+
+    Returns:
+        `mean` and `covariance` of the features and some of the `features`; the number of `groups` where there are
+        classes; the number of images of each of the `digits`, and the share of which the classifier is `sure`.
+    """
+    statistics = library()["fid_features_to_statistics"](features)
+    subset = torch.randperm(len(features), generator=Rng(0, 0, "reference").generator)[:AT_MOST]
+    reference = {
+        "mean": torch.from_numpy(statistics["mu"]),
+        "covariance": torch.from_numpy(statistics["sigma"]),
+        "features": features[subset],
+    }
+    if logits is not None:
+        reference["groups"] = torch.tensor(logits.shape[1])
+    if digits and logits is not None:
+        classes, sure = classify(logits)
+        reference["digits"] = classes.flatten().bincount(minlength=logits.shape[2])
+        reference["sure"] = sure.double().mean()
+    return reference
+
+
+def check_names(metrics: Sequence[str]) -> None:
+    """Raises EvaluationError for a metric that does not exist."""
+    for metric in metrics:
+        if metric not in METRICS:
+            raise EvaluationError(f"no metric is called {metric!r}: {did_you_mean(metric, METRICS)}")
+
+
+def choose(
+    metrics: Sequence[str] | None, reference: Reference, *, data: str, features: str, channels: int, n: int, there: int
+) -> tuple[str, ...]:
+    """The metrics to compute, each checked against the reference.
+
+    Args:
+        metrics: their names; None: all that are possible.
+        reference: as `describe` returns it.
+        data, features: the names of the data and of the extractor, for messages.
+        channels: of the images.
+        n, there: samples of the generator, and images of the reference.
+
+    Raises:
+        EvaluationError: a metric that these features or this data cannot give, or too few samples for it.
+    """
+    problems = _problems(reference, data, features, channels)
+    names = tuple(name for name in METRICS if (name in metrics if metrics is not None else name not in problems))
+    if not names:
+        raise EvaluationError(f"no metric to compute: choose from {', '.join(METRICS)}")
+    for name in names:
+        if name in problems:
+            raise EvaluationError(f"{name!r} is {problems[name]}")
+    for name, least in (("fid", 2), ("kid", KID_SUBSET), ("is", IS_SPLITS), ("prdc", NEIGHBOURS + 1)):
+        if name in names and min(n, there) < least:
+            raise EvaluationError(
+                f"{name!r} needs {least:,} samples and as many images to compare with, not {n:,} and "
+                f"{there:,}: give more, or leave it out of the metrics"
+            )
+    width = reference["features"].shape[1]
+    if "fid" in names and min(n, there) <= width:
+        logger.warning("FID over %d features is much too high with as few as %d samples", width, n)
+    return names
+
+
+def _problems(reference: Reference, data: str, features: str, channels: int) -> dict[str, str]:
+    """Why a metric is impossible, by name."""
+    problems = {}
+    if "groups" not in reference:
+        problems["is"] = f"a score of classes, which the features {features} do not have"
+    elif reference["groups"] != 1:
+        problems["is"] = "a score of one class an image, and these images have one a channel"
+    if "digits" not in reference:
+        problems["modes"] = "counted with the classifier of digits: --features mnist"
+    elif channels not in (1, 3) or reference["sure"] < SURE or not bool((reference["digits"] > 0).all()):
+        problems["modes"] = (
+            f"counted on digits, and the classifier is sure of {reference['sure'].item():.0%} of {data}, in "
+            f"{int((reference['digits'] > 0).sum())} classes"
+        )
+    return problems
+
+
+def score(reference: Reference, features: Tensor, logits: Tensor | None, metrics: Sequence[str]) -> dict[str, float]:
+    """The figures of samples with these features (N, F) and logits (N, groups, classes)."""
+    functions = library()
+    values: dict[str, float] = {}
+    if "fid" in metrics:
+        statistics = functions["fid_features_to_statistics"](features)
+        target = {"mu": reference["mean"].numpy(), "sigma": reference["covariance"].numpy()}
+        distance = functions["fid_statistics_to_metric"](statistics, target, False)
+        values["fid"] = distance["frechet_inception_distance"]
+    if "kid" in metrics:
+        kid = functions["kid_features_to_metric"](
+            features, reference["features"], kid_subsets=KID_SUBSETS, kid_subset_size=KID_SUBSET, verbose=False
+        )
+        values["kid"] = kid["kernel_inception_distance_mean"]
+        values["kid_std"] = kid["kernel_inception_distance_std"]
+    if "is" in metrics and logits is not None:
+        inception = functions["isc_features_to_metric"](logits[:, 0], splits=IS_SPLITS)
+        values["is"], values["is_std"] = inception["inception_score_mean"], inception["inception_score_std"]
+    if "prdc" in metrics:
+        values |= prdc(reference["features"], features[:AT_MOST], NEIGHBOURS)
+    if "modes" in metrics and logits is not None:
+        values |= _modes(reference, logits)
+    return values
+
+
+def _modes(reference: Reference, logits: Tensor) -> dict[str, float]:
+    classes, sure = classify(logits)
+    groups, kinds = logits.shape[1:]
+    share = (reference["digits"].double() / reference["digits"].sum()).numpy()
+    balance = share
+    for _ in range(1, groups):  # stacked: channels are independent, so shares multiply
+        balance = np.outer(balance, share).ravel()
+    counts = class_code(classes, kinds).bincount(minlength=kinds**groups).numpy()
+    values = {name: value for name, value in modes(counts, balance).items() if groups > 1 or "uniform" not in name}
+    return {**values, "confident": sure.double().mean().item()}
+
+
+def classify(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The class of each group (N, groups), and whether the classifier is sure of all groups (N,)."""
+    confidence, classes = logits.softmax(2).max(2)
+    return classes, (confidence > SURE).all(1)
+
+
+def class_code(classes: Tensor, kinds: int) -> Tensor:
+    """One number for the classes (N, groups) of each image: the first group's is the leading digit."""
+    code = classes[:, 0]
+    for i in range(1, classes.shape[1]):
+        code = code * kinds + classes[:, i]
+    return code

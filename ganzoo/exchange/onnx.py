@@ -1,0 +1,163 @@
+"""Generators as ONNX files, for programs without torch. Every file is checked against torch before it is kept.
+
+The exporter is torch's own (`torch.export` and onnxscript). It needs the extra `ganzoo[onnx]`, which is imported only
+when something is exported.
+"""
+
+import contextlib
+import copy
+import io
+import json
+import logging
+import textwrap
+import warnings
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ganzoo.errors import ExportError
+from ganzoo.files import reason, replacing
+from ganzoo.rng import Rng, preserve_torch
+from ganzoo.sampling.draw import class_count, draw_latent
+
+OPSET = 18
+"""What torch's translations are written in: any other is a conversion more, and older runtimes know this one."""
+BATCHES = (5, 1, 64)
+"""Batch sizes at which a file is compared with torch. It is traced at the first."""
+TOLERANCE = 1e-4
+"""The largest difference of a value in [-1, 1]: an 80th of a grey level."""
+
+
+def export_onnx(g: nn.Module, path: Path, *, force: bool = False) -> float:
+    """Write a generator as one self-contained ONNX file, and check that ONNX Runtime computes what torch does.
+
+    The file maps `z` (N, z_dim) float32, and of a conditional generator `labels` (N,) int64, to `images` (N, C, H, W)
+    float32 in [-1, 1], for any N. Its metadata holds
+    `ganzoo.config`, the generator's settings as JSON, and `ganzoo.version`, and nothing of this machine.
+
+    Args:
+        g: a generator, from `create` or a run. It stays as it is: a copy is exported, on the CPU in evaluation mode.
+        path: the file. It appears whole and checked, or not at all.
+        force: overwrite the file.
+
+    Returns:
+        The largest absolute difference between ONNX Runtime and torch, over batches of 1, 5 and 64.
+
+    Raises:
+        ExportError: the extra is not installed, the file exists or cannot be written, the generator cannot be
+            expressed in ONNX, or the file gives other images than torch (as with noise drawn inside the generator).
+    """
+    if path.exists() and not force:
+        raise ExportError(f"{path} exists already: choose another -o, or --force to overwrite it")
+    with _quiet(), preserve_torch(torch.device("cpu")):
+        runtime = _runtime()
+        try:
+            twin = copy.deepcopy(g).to("cpu", torch.float32).to(memory_format=torch.contiguous_format)
+            twin.eval().requires_grad_(False)
+            expected = [_expected(twin, n) for n in BATCHES]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path, shared=True) as temporary:
+                temporary.write_bytes(_serialize(twin, expected[0][0]))
+                difference = _difference(runtime, temporary, expected)
+                if not difference <= TOLERANCE:  # NaN too
+                    raise ExportError(
+                        f"ONNX Runtime's images differ from torch's by {difference:.2g} (allowed: {TOLERANCE:g}), so "
+                        "nothing was written: a generator that draws noise in forward cannot be exported"
+                    )
+        except ExportError:
+            raise
+        except OSError as error:
+            raise ExportError(f"{path} cannot be written: {reason(error)}") from error
+        except Exception as error:  # tracing runs a stranger's code, through three libraries
+            raise ExportError(f"{type(g).__name__} cannot be exported to ONNX: {_cause(error)}") from error
+    return difference
+
+
+def _runtime() -> ModuleType:
+    """onnxruntime, if all that the extra installs is there."""
+    try:
+        import_module("onnxscript")
+        return import_module("onnxruntime")
+    except ImportError as error:
+        raise ExportError(f"exporting needs the ONNX packages ({error}): pip install 'ganzoo[onnx]'") from error
+
+
+def _expected(g: nn.Module, n: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Inputs for n samples, by name, and torch's images of them."""
+    z: object = draw_latent(g, n, Rng(0, n, "export"))
+    if not isinstance(z, Tensor) or not z.is_floating_point():
+        raise TypeError("its latents are not one float tensor")
+    inputs = {"z": z.float()}
+    if count := class_count(g):
+        inputs["labels"] = torch.arange(n) % count
+    images: object = g(*inputs.values())
+    if not isinstance(images, Tensor):
+        raise TypeError("it does not give one tensor")
+    return inputs, images
+
+
+def _serialize(g: nn.Module, inputs: dict[str, Tensor]) -> bytes:
+    """The bytes of an ONNX file: the graph, the weights and the metadata."""
+    program = torch.onnx.export(
+        g,
+        tuple(inputs.values()),
+        input_names=list(inputs),
+        output_names=["images"],
+        dynamic_shapes=({0: "N"},) * len(inputs),
+        opset_version=OPSET,
+        verbose=False,
+    )
+    assert program is not None  # only the old exporter, dynamo=False, returns none
+    model = program.model
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()  # stack traces: source code and folders of this machine
+    model.metadata_props["ganzoo.version"] = version("ganzoo")
+    model.metadata_props["ganzoo.config"] = json.dumps(getattr(g, "config", {}), default=str)
+    serialized: bytes = program.model_proto.SerializeToString()  # an error over 2 GiB, the most that one file holds
+    return serialized
+
+
+def _difference(runtime: ModuleType, path: Path, expected: list[tuple[dict[str, Tensor], Tensor]]) -> float:
+    """The largest absolute difference between the file's images and the expected ones."""
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4  # what fails is raised as well
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    differences = []
+    for inputs, images in expected:
+        (theirs,) = session.run(["images"], {name: tensor.numpy() for name, tensor in inputs.items()})
+        if theirs.shape != images.shape:
+            raise ValueError(f"it gives images of shape {theirs.shape} there, and {tuple(images.shape)} in torch")
+        differences.append(np.abs(theirs - images.numpy()).max())
+    return float(np.max(differences))  # NaN if any is
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep off the screen what the exporter prints, logs and warns: graphs, progress, what it will deprecate."""
+    disabled = logging.root.manager.disable
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        logging.disable()
+        try:
+            yield
+        finally:
+            logging.disable(disabled)
+
+
+def _cause(error: BaseException) -> str:
+    """What began it, on one line: the exporter wraps it in pages of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    paragraph = str(error).strip().partition("\n\n")[0]
+    return textwrap.shorten(f"{type(error).__name__}: {paragraph}", 300)

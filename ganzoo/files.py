@@ -1,0 +1,150 @@
+"""Files on disk: writing them whole or not at all, hashing them and the tensors in them, and the folder of caches."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def cache_folder() -> Path:
+    """`GANZOO_CACHE`, else `$XDG_CACHE_HOME/ganzoo`, else `~/.cache/ganzoo`. It may not exist yet.
+
+    Raises:
+        RuntimeError: neither variable is set and there is no home folder.
+    """
+    if folder := os.environ.get("GANZOO_CACHE"):
+        return Path(folder).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ganzoo"
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, overwrite: bool = True, durable: bool = False, shared: bool = False) -> Iterator[Path]:
+    """A temporary path beside `path`, for a file or a folder that is to appear whole or not at all.
+
+    When the block ends without an error, what was written there takes the place of `path`; otherwise it is removed
+    and `path` stays as it was.
+
+    Args:
+        path: the file or folder to write.
+        overwrite: replace a folder that is not empty, instead of raising an error.
+        durable: flush it to the disk first, so that it survives a power cut.
+        shared: other processes may write the same path at the same time, so use a temporary name of this process. A
+            killed process leaves such a file behind; the default name is reused by the next attempt.
+
+    Raises:
+        OSError: the block raised it, or the result cannot be put into place.
+    """
+    owner = f".{os.getpid()}" if shared else ""
+    temporary = path.with_name(f".{path.name}{owner}.tmp")
+    remove(temporary)
+    try:
+        yield temporary
+        if durable:
+            _flush(temporary)
+        if overwrite and path.is_dir() and any(path.iterdir()):
+            _swap(temporary, path)
+        else:
+            os.replace(temporary, path)
+        if durable:
+            _fsync(path.parent)
+    finally:
+        remove(temporary)
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Put the folder `new` in place of a folder that is not empty, which no single system call can do."""
+    before = path.with_name(f".{path.name}.before")
+    remove(before)
+    os.rename(path, before)
+    try:
+        os.rename(new, path)
+    except OSError:
+        os.rename(before, path)
+        raise
+    remove(before)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
+
+
+def _flush(path: Path) -> None:
+    """Flush a file, or every file of a folder and the folder itself, to the disk."""
+    for file in path.rglob("*") if path.is_dir() else ():
+        _fsync(file)
+    _fsync(path)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file durably: `path` holds the old text or the new, never a part of it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with replacing(path, durable=True) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_tensors(tensors: Mapping[str, "Tensor"], path: Path) -> None:
+    """Write a safetensors file with the permissions of its folder: the library would make it readable by its owner
+    alone.
+
+    Raises:
+        OSError, SafetensorError: it cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    save_file(dict(tensors), path)
+    path.chmod(path.parent.stat().st_mode & 0o666)
+
+
+def reason(error: Exception) -> str:
+    """Why something could not be read or written, without the path that the message names already."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tensor_hash(tensors: Iterable[tuple[str, "Tensor"]]) -> str:
+    """SHA-256 over tensors, each preceded by its header, in hexadecimal."""
+    import torch
+
+    digest = hashlib.sha256()
+    for header, tensor in tensors:
+        digest.update(header.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def weights_hash(module: "nn.Module") -> str:
+    """SHA-256 over the names, types, shapes and bytes of a module's tensors, in hexadecimal."""
+    return tensor_hash(
+        (f"{name} {tensor.dtype} {tuple(tensor.shape)}\n", tensor) for name, tensor in module.state_dict().items()
+    )

@@ -1,0 +1,171 @@
+"""Latents, samples and walks.
+
+Images are generated in whole blocks of one fixed size and each block has a random stream of its own, so the first
+samples of a seed do not depend on how many are drawn.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganzoo.devices import exact_arithmetic
+from ganzoo.errors import SampleError
+from ganzoo.rng import Rng, preserve_torch, seed_torch, stream_seed
+
+BLOCK = 64
+"""Images generated at once: kernels round differently at other batch sizes."""
+
+Labels = int | Sequence[int] | Tensor
+
+
+def draw_latent(g: nn.Module, n: int, rng: Rng) -> Tensor:
+    """n latents for `g`: from its own `draw_latent(n, rng)` if it has one, else (n, z_dim) from N(0, I)."""
+    own: Callable[[int, Rng], Tensor] | None = getattr(g, "draw_latent", None)
+    if own is not None:
+        return own(n, rng)
+    config: dict[str, Any] = g.config  # type: ignore[assignment]  # set by create
+    return rng.randn(n, config["z_dim"])
+
+
+@contextlib.contextmanager
+def generating(g: nn.Module) -> Iterator[torch.device]:
+    """Evaluation mode, no graph and exact arithmetic; the modes and the caller's random state are restored at the end.
+
+    Yields:
+        The generator's device.
+    """
+    modes = [(module, module.training) for module in g.modules()]
+    parameter = next(g.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    g.eval()
+    try:
+        with preserve_torch(device), exact_arithmetic(device), torch.no_grad():
+            yield device
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def class_count(g: nn.Module) -> int | None:
+    """The number of classes that a generator was conditioned on; None for an unconditional one."""
+    count: int | None = getattr(g, "config", {}).get("num_classes")
+    return count
+
+
+def generate(g: nn.Module, z: Tensor, labels: Tensor | None = None) -> Tensor:
+    """One forward pass of a generator. A conditional one without labels makes item i of class i mod num_classes."""
+    count = class_count(g)
+    if count is None:
+        items: Tensor = g(z)
+    else:
+        items = g(z, torch.arange(len(z), device=z.device) % count if labels is None else labels)
+    return items
+
+
+def _labels(g: nn.Module, n: int, labels: Labels | None) -> Tensor | None:
+    """A class for each of n samples, padded to whole blocks; None for an unconditional generator.
+
+    Raises:
+        SampleError: the generator has no classes, or not these, or their number is not n.
+    """
+    count = class_count(g)
+    if count is None:
+        if labels is not None:
+            raise SampleError("this generator is unconditional, so there is no class to choose: leave it out")
+        return None
+    padded = -(-n // BLOCK) * BLOCK
+    if labels is None:
+        return torch.arange(padded) % count
+    if isinstance(labels, int):
+        labels = [labels] * n
+    classes = torch.as_tensor(labels).long().cpu()
+    if classes.shape != (n,):
+        raise SampleError(f"labels of shape {tuple(classes.shape)} for {n} samples: give one class, or one for each")
+    if not bool(((classes >= 0) & (classes < count)).all()):
+        unknown = next(int(label) for label in classes if not 0 <= label < count)
+        raise SampleError(f"there is no class {unknown}: this generator has the classes 0 to {count - 1}")
+    return torch.cat([classes, classes.new_zeros(padded - n)])
+
+
+def _block(g: nn.Module, k: int, seed: int, labels: Tensor | None, move: Callable[[Tensor], Tensor]) -> Tensor:
+    """Block k of a seed's samples, with `move` applied to its latents."""
+    with generating(g) as device:
+        z = move(draw_latent(g, BLOCK, Rng(seed, k, "sample", device)))
+        seed_torch(stream_seed(seed, k, "sample/torch"), device)  # for generators that draw noise of their own
+        classes = None if labels is None else labels[k * BLOCK : (k + 1) * BLOCK].to(device)
+        return generate(g, z, classes).float()
+
+
+def blocks(g: nn.Module, n: int, seed: int = 0, labels: Labels | None = None) -> Iterator[Tensor]:
+    """The samples that `sample` gives, in blocks of at most 64, for more than fit in memory.
+
+    Raises:
+        SampleError: as `sample`.
+    """
+    if n < 1:
+        raise SampleError(f"n must be at least 1, not {n}")
+    classes = _labels(g, n, labels)
+    for k in range(-(-n // BLOCK)):
+        yield _block(g, k, seed, classes, lambda z: z)[: n - k * BLOCK]
+
+
+def sample(g: nn.Module, n: int, seed: int = 0, labels: Labels | None = None) -> Tensor:
+    """Draw n samples from a generator.
+
+    Args:
+        g: a generator, from `create`, `from_pretrained` or a run.
+        n: the number of samples.
+        seed: of the latents. The same seed gives the same first samples whatever n is.
+        labels: for a conditional generator, a class for all samples or one for each; None: the classes in turn, sample
+            i of class i mod num_classes.
+
+    Returns:
+        (n, ...) float32 on the generator's device; images (n, C, H, W) in [-1, 1].
+
+    Raises:
+        SampleError: n below 1, or classes that the generator does not have.
+    """
+    return torch.cat(list(blocks(g, n, seed, labels)))
+
+
+def walk(g: nn.Module, n: int, frames: int, seed: int = 0, labels: Labels | None = None) -> Iterator[Tensor]:
+    """Samples along n closed loops through latent space, a frame at a time.
+
+    Each latent goes round a great circle, z(t) = cos(t) z0 + sin(t) z1: every point of it is distributed as z is,
+    N(0, I), and the last frame leads back to the first. A generator with latents of its own may define its own loop:
+    `along(z, turn)` gives the latents z after that part of a turn, 0 to 1.
+
+    Args:
+        g: a generator.
+        n: loops side by side.
+        frames: frames a loop.
+        seed: of the latents.
+        labels: for a conditional generator, as for `sample`; they stay the same along a loop.
+
+    Returns:
+        `frames` tensors (n, C, H, W) in [-1, 1].
+
+    Raises:
+        SampleError: n or frames below 1.
+    """
+    if n < 1 or frames < 1:
+        raise SampleError(f"a walk needs at least one image and one frame, not {n} and {frames}")
+    classes = _labels(g, n, labels)
+    for frame in range(frames):
+        angle = 2 * math.pi * frame / frames
+        images = []
+        for k in range(-(-n // BLOCK)):
+
+            def move(z: Tensor, k: int = k, turn: float = frame / frames, angle: float = angle) -> Tensor:
+                own: Callable[[Tensor, float], Tensor] | None = getattr(g, "along", None)
+                if own is not None:
+                    return own(z, turn)
+                other = draw_latent(g, BLOCK, Rng(seed, k, "walk", z.device))
+                return math.cos(angle) * z + math.sin(angle) * other
+
+            images.append(_block(g, k, seed, classes, move)[: n - k * BLOCK])
+        yield torch.cat(images)

@@ -1,0 +1,182 @@
+"""The model card: Markdown with metadata, from the template in model_cards/."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from ganzoo.store.results import Result
+from ganzoo.zoo.command import train_command
+from ganzoo.zoo.plugins import registry
+
+TEMPLATE = "TEMPLATE.md"
+TASK = "unconditional-image-generation"
+SNIPPET = re.compile(r'from_pretrained\("([^"\n]*)"\)')
+
+
+def cards_folder() -> Path:
+    """Where model_cards/ is: inside the package in a wheel, beside it in a checkout."""
+    here = Path(__file__).parent.parent
+    inside = here / "model_cards"
+    return inside if inside.is_dir() else here.parent / "model_cards"
+
+
+def render_card(
+    model: Mapping[str, Any],
+    training: Mapping[str, Any],
+    *,
+    name: str,
+    license: str,
+    parameters: int,
+    shape: tuple[int, ...],
+    picture: str,
+) -> str:
+    """A model's README.md.
+
+    Args:
+        model: what its config.json holds.
+        training: what its training.json holds; empty for imported weights.
+        name: what people load it by.
+        license: of the weights, as the Hub spells it; empty: not stated.
+        parameters: of the generator.
+        shape: of one item.
+        picture: the file of samples, if there is one.
+    """
+    from huggingface_hub import ModelCard, ModelCardData
+
+    config = training.get("config", {})
+    data = config.get("data", "")
+    source = registry().data.get(data)
+    full_name = f"{model['architecture']}.{model['tag']}"
+    card_data = ModelCardData(
+        library_name="ganzoo",
+        pipeline_tag=TASK,
+        license=license or None,
+        datasets=[data] if source else None,
+        tags=["ganzoo", "gan", model["architecture"]],
+    )
+    entry = registry().architectures.get(model["architecture"])
+    card = ModelCard.from_template(
+        card_data,
+        template_str=(cards_folder() / TEMPLATE).read_text(encoding="utf-8"),
+        name=full_name,
+        source=name,
+        architecture=model["architecture"],
+        paper=entry.paper if entry else "",
+        package=model["requires"].get("package", ""),
+        package_version=model["requires"].get("version", ""),
+        settings=json.dumps(model["generator"]),
+        parameters=f"{parameters:,}",
+        shape=shape,
+        picture=picture,
+        classes=model["generator"].get("num_classes"),
+        data_name=data,
+        data_license=source.license if source else "",
+        weights_license=license,
+        training=training,
+        command=train_command(config) if config else "",
+        minutes=f"{training['seconds'] / 60:.1f}" if "seconds" in training else "",
+    )
+    return str(card).rstrip() + "\n"
+
+
+def with_scores(text: str, results: Sequence[Result]) -> str:
+    """The card with these results in its metadata and under "Scores", in place of what is there."""
+    from huggingface_hub import EvalResult, ModelCard
+
+    groups: dict[str, list[Result]] = {}  # results that differ in the seed alone
+    for result in results:
+        generated = {**result.protocol["generated"], "seed": None}
+        groups.setdefault(json.dumps({**result.protocol, "generated": generated}), []).append(result)
+    source = source_name(text)
+    paragraphs, metadata = [], []
+    for group in groups.values():
+        paragraphs += [_command(source, group), _score_table(group), _conditions(group)]
+        protocol = group[0].protocol
+        data, features, n = protocol["data"], protocol["features"]["name"], protocol["generated"]["n"]
+        metadata += [
+            EvalResult(
+                task_type=TASK,
+                dataset_type=data,
+                dataset_name=data,
+                metric_type=name,
+                metric_value=round(mean(result.values[name] for result in group), 6),
+                metric_config=f"{features} features, {n} samples, {protocol['reference']['n']} images of {data}",
+            )
+            for name in _figures(group[0])
+        ]
+    card = ModelCard(text)
+    card.data["model_name"] = text.partition("\n# ")[2].partition("\n")[0]
+    card.data["eval_results"] = metadata
+    section = "## Scores\n\n" + "\n\n".join(paragraphs) + "\n\n"
+    return re.sub(r"^## Scores\n.*?(?=^## )", lambda _: section, str(card), flags=re.MULTILINE | re.DOTALL)
+
+
+def _figures(result: Result) -> list[str]:
+    return [name for name in result.values if not name.endswith(("_perfect", "_std"))]
+
+
+def _command(source: str, group: Sequence[Result]) -> str:
+    protocol = group[0].protocol
+    features, generated = protocol["features"]["name"], protocol["generated"]
+    command = f"ganzoo eval {source} --data {protocol['data']} --metrics {','.join(group[0].metrics)}"
+    return f"```\n{command} --features {features} -n {generated['n']} --seed {generated['seed']}\n```"
+
+
+def _score_table(group: Sequence[Result]) -> str:
+    """A row for each figure: its mean over the group, and beside it the floor."""
+    first, floor = group[0], group[0].floor or {}
+    n = first.protocol["generated"]["n"]
+    rows = [f"| | {n:,} samples | {floor['n']:,.0f} test images |" if floor else f"| | {n:,} samples |"]
+    rows += ["|---|---:|---:|" if floor else "|---|---:|"]
+    for name in _figures(first):
+        values = [result.values[name] for result in group]
+        cell = f"{mean(values):.4g}" + (f" ± {stdev(values):.1g}" if len(group) > 1 else "")
+        if name == "fid" and floor:
+            cell += f" ({mean(values) / floor['fid']:.1f} x floor)"
+        if f"{name}_perfect" in first.values:
+            cell += f" (perfect {first.values[f'{name}_perfect']:.4g})"
+        rows.append(f"| {name} | {cell} |" + (f" {floor[name]:.4g} |" if name in floor else " |" if floor else ""))
+    return "\n".join(rows)
+
+
+def _conditions(group: Sequence[Result]) -> str:
+    protocol = group[0].protocol
+    seeds = ", ".join(str(result.protocol["generated"]["seed"]) for result in group)
+    spread = f"latents of seed {seeds}"
+    if len(group) > 1:
+        spread = f"mean and standard deviation over latents of the seeds {seeds}"
+    return (
+        f"Against {protocol['reference']['n']:,} images of {protocol['data']}; {spread}. `scores.json` holds the whole "
+        "protocol, and can stand beside other sources in `ganzoo eval`."
+    )
+
+
+def rename_source(text: str, name: str) -> str:
+    """The card with its snippet and commands loading `name` instead."""
+    text = SNIPPET.sub(f'from_pretrained("{name}")', text)
+    return re.sub(r"^ganzoo eval \S+", f"ganzoo eval {name}", text, flags=re.MULTILINE)
+
+
+def source_name(text: str) -> str:
+    """What the card's snippet loads."""
+    (name,) = SNIPPET.findall(text)
+    return str(name)
+
+
+def card_license(text: str) -> str:
+    """The licence in a card's metadata; empty if it states none."""
+    from huggingface_hub import ModelCard
+
+    return str(ModelCard(text).data.get("license") or "")
+
+
+def relicense(text: str, license: str) -> str:
+    """The card with another licence of the weights."""
+    from huggingface_hub import ModelCard
+
+    card = ModelCard(text)
+    card.data["license"] = license
+    return re.sub(r"^Weights: .*?\. Data", f"Weights: {license}. Data", str(card), flags=re.MULTILINE)

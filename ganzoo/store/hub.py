@@ -1,0 +1,209 @@
+"""Fetching from the Hugging Face Hub: files of one commit, each checked against the hash in its config.json."""
+
+import logging
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ganzoo.errors import HubError, WeightsError
+from ganzoo.store.client import HubUnreachable, calling, hub_client, patiently
+from ganzoo.store.manifest import (
+    CONFIG,
+    CONFIG_LIMIT,
+    DISCRIMINATOR,
+    FILES,
+    MODEL,
+    ModelConfig,
+    check_file,
+    read_config,
+)
+from ganzoo.store.models import outline
+from ganzoo.zoo.plugins import registry
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+logger = logging.getLogger("ganzoo")
+
+PREFIX = "hf-hub:"
+HEADER_LIMIT = 16 << 20
+"""The largest header of a safetensors file, in bytes."""
+SIDE_FILE_LIMIT = 64 << 20
+"""The largest file beside the weights, in bytes."""
+
+
+def fetch(
+    repo_id: str, revision: str | None = None, names: Iterable[str] = FILES, *, local_files_only: bool = False
+) -> Path:
+    """Fetch files of a model folder into the client's cache, all of one commit, each checked.
+
+    A pinned commit (40 hex digits) that is cached needs no request.
+
+    Args:
+        repo_id: "ORG/NAME".
+        revision: a branch, tag or commit; None: the main branch.
+        names: which files; those that the model was published without are left out.
+        local_files_only: make no request; a file that is not cached is an error.
+
+    Returns:
+        The snapshot's folder.
+
+    Raises:
+        HubError: not there, no access, not reachable, offline and not cached.
+        WeightsError: not a ganzoo model, or a file that is damaged or larger than it may be.
+    """
+    from huggingface_hub import constants
+
+    names = [name for name in names if name != CONFIG]
+    pinned = revision is not None and re.fullmatch("[0-9a-f]{40}", revision) is not None
+    offline = local_files_only or constants.HF_HUB_OFFLINE
+    if pinned or offline:
+        if cached := _cached(repo_id, revision, names):
+            return cached
+        if offline:
+            raise HubError(
+                f"{repo_id}@{revision or 'main'} is not whole in the cache, and no request may be made: run "
+                f"`ganzoo pull {PREFIX}{repo_id}` with a connection first"
+            )
+    api = hub_client()
+    try:
+        with calling(repo_id, "fetch"):
+            info = patiently(lambda: api.model_info(repo_id, revision=revision, files_metadata=True))
+    except HubUnreachable as error:
+        if cached := _cached(repo_id, revision, names):
+            logger.warning("%s; using the cached commit %s of %s", error, cached.name, repo_id)
+            return cached
+        raise HubError(f"{error}, and {repo_id}@{revision or 'main'} is not in the cache") from error
+    sizes = {sibling.rfilename: sibling.size for sibling in info.siblings or []}
+    commit = info.sha or ""
+    folder = _fetch_config(api, repo_id, commit, sizes)
+    config = read_config(folder)
+    for name in names:
+        if name in config.files:
+            _fetch_checked(api, repo_id, commit, folder, name, sizes.get(name), config)
+    if not pinned:
+        _remember_branch(repo_id, folder, revision or "main", commit)
+    return folder
+
+
+def _fetch_config(api: "HfApi", repo_id: str, commit: str, sizes: dict[str, int | None]) -> Path:
+    """The snapshot's folder, with config.json in it."""
+    if CONFIG not in sizes:
+        pickles = sorted(name for name in sizes if Path(name).suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"))
+        hint = f"; it holds {pickles[0]!r}, see `ganzoo import`" if pickles else ""
+        raise WeightsError(f"{repo_id} is not a ganzoo model: it has no {CONFIG}{hint}")
+    size = sizes[CONFIG] or 0
+    if size > CONFIG_LIMIT:
+        raise WeightsError(f"{repo_id}: {CONFIG} has {size:,} bytes, more than {CONFIG_LIMIT:,}: refused")
+    return _download(api, repo_id, commit, CONFIG).parent
+
+
+def _fetch_checked(
+    api: "HfApi", repo_id: str, commit: str, folder: Path, name: str, announced: int | None, config: ModelConfig
+) -> None:
+    """Fetch one file, once more if its bytes differ from its hash, and leave no bad file behind."""
+    size = config.files[name]["size"]
+    limit = _size_limit(name, config)
+    if announced != size or size > limit:
+        raise WeightsError(
+            f"{repo_id}: {name} is announced with {announced} bytes, {CONFIG} says {size:,}, and at most {limit:,} "
+            "would fit: it is not fetched"
+        )
+    path = _download(api, repo_id, commit, name)
+    try:
+        check_file(folder, name, config.files[name])
+    except WeightsError:
+        _download(api, repo_id, commit, name, force=True)
+        try:
+            check_file(folder, name, config.files[name])
+        except WeightsError as error:
+            path.resolve().unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            raise WeightsError(f"{repo_id}: {name} came twice with bytes that differ from its hash") from error
+
+
+def _size_limit(name: str, config: ModelConfig) -> int:
+    """The most bytes that a file of this model can have."""
+    if name not in (MODEL, DISCRIMINATOR) or config.architecture not in registry().architectures:
+        return SIDE_FILE_LIMIT
+    tensors = outline(config, "generator" if name == MODEL else "discriminator").values()
+    return HEADER_LIMIT + sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _remember_branch(repo_id: str, folder: Path, revision: str, commit: str) -> None:
+    """Note in the cache which commit a branch or tag was: downloads by commit do not, and it is needed offline."""
+    reference = folder.parent.parent / "refs" / revision
+    with calling(repo_id, "cache"):
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        reference.write_text(commit, encoding="utf-8")
+
+
+def fetch_file(repo_id: str, name: str) -> Path:
+    """One file of any model repository's main branch. A cached one needs no request.
+
+    Args:
+        repo_id: "ORG/NAME".
+        name: the file's name in the repository.
+
+    Raises:
+        HubError: not there, no access, not reachable, offline and not cached.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    api = hub_client()
+    with calling(repo_id, "fetch"):
+        cached = try_to_load_from_cache(repo_id, name)
+        if isinstance(cached, str):
+            return Path(cached)
+        patiently(lambda: api.model_info(repo_id))  # fails at once where `_download` would try on
+    return _download(api, repo_id, None, name)
+
+
+def _cached(repo_id: str, revision: str | None, names: Iterable[str]) -> Path | None:
+    """The cached snapshot, if it holds all these files with their hashes."""
+    from huggingface_hub import try_to_load_from_cache
+
+    with calling(repo_id, "look for"):
+        path = try_to_load_from_cache(repo_id, CONFIG, revision=revision)
+    if not isinstance(path, str):
+        return None
+    folder = Path(path).parent
+    try:
+        config = read_config(folder)
+        for name in names:
+            if name in config.files:
+                check_file(folder, name, config.files[name])
+    except WeightsError:
+        return None
+    return folder
+
+
+def _download(api: "HfApi", repo_id: str, commit: str | None, name: str, force: bool = False) -> Path:
+    with calling(repo_id, "fetch"):
+        path = patiently(lambda: api.hf_hub_download(repo_id, name, revision=commit, force_download=force))
+    return Path(path)
+
+
+def search(organisation: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    """ganzoo models on the Hub, the most downloaded first: anyone may tag theirs so, which is no recommendation.
+
+    Returns:
+        id, commit, author, licence and downloads of each.
+
+    Raises:
+        HubError: not reachable.
+    """
+    api = hub_client()
+    with calling("the Hub", "search"):
+        models = patiently(
+            lambda: list(
+                api.list_models(filter="ganzoo", author=organisation, sort="downloads", limit=limit, full=True)
+            )
+        )
+    entries = []
+    for model in models:
+        licenses = [tag.removeprefix("license:") for tag in model.tags or [] if tag.startswith("license:")]
+        facts = {"id": model.id, "commit": model.sha, "author": model.author, "license": "".join(licenses[:1])}
+        entries.append({**facts, "downloads": model.downloads})
+    return entries

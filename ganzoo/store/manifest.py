@@ -1,0 +1,186 @@
+"""config.json of a model folder: the architecture, its settings, and the size and hash of every other file."""
+
+import contextlib
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from ganzoo.errors import WeightsError
+from ganzoo.files import file_hash, reason
+
+FORMAT = 1
+CONFIG = "config.json"
+MODEL = "model.safetensors"
+DISCRIMINATOR = "discriminator.safetensors"
+GOLDEN = "test.safetensors"
+CARD = "README.md"
+PICTURE = "samples.png"
+TRAINING = "training.json"
+SCORES = "scores.json"
+FILES = (MODEL, DISCRIMINATOR, GOLDEN, CARD, PICTURE, TRAINING, SCORES)
+"""Every file a model folder may hold beside config.json."""
+
+CONFIG_LIMIT = 1 << 20
+"""The largest JSON file that is read, in bytes; a real one has a few thousand."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The content of config.json.
+
+    Attributes:
+        architecture: its registered name.
+        tag: the second half of "arch.tag".
+        generator: the generator's settings.
+        discriminator: the discriminator's.
+        requires: the "package" and "version" that bring the architecture; empty if it came from none.
+        files: "size" in bytes and "sha256" of each other file, by name.
+    """
+
+    architecture: str
+    tag: str
+    generator: dict[str, Any]
+    discriminator: dict[str, Any]
+    requires: dict[str, str]
+    files: dict[str, dict[str, Any]]
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever a damaged or hostile file makes the readers raise, as one WeightsError that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise WeightsError(f"{path} is missing") from error
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {reason(error)}") from error
+    except (ValueError, TypeError, KeyError, RecursionError, SafetensorError) as error:
+        raise WeightsError(f"{path} is damaged: {error}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of bounded size, without repeated keys or numbers that JSON does not have.
+
+    Raises:
+        WeightsError: it is anything else.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({key for key, _ in pairs}) < len(pairs):
+            raise ValueError("a key comes twice")
+        return dict(pairs)
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not a JSON number")
+
+    with reading(path):
+        size = path.stat().st_size
+        if size > CONFIG_LIMIT:
+            raise WeightsError(f"{path} has {size:,} bytes, and at most {CONFIG_LIMIT:,} are read")
+        content = json.loads(path.read_bytes(), object_pairs_hook=unique, parse_constant=refuse)
+        if not isinstance(content, dict):
+            raise ValueError("it must hold an object")
+    return content
+
+
+def config_text(content: Mapping[str, Any]) -> str:
+    """The one spelling of a config.json, with a digest of its own, so that any flipped byte shows."""
+    plain = {key: value for key, value in content.items() if key != "digest"}
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**plain, "digest": digest}, indent=2) + "\n"
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The config.json of a model folder, checked key by key.
+
+    Raises:
+        WeightsError: not a model folder, an unknown or missing key, a newer format, a wrong type, a senseless value.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise WeightsError(f"{folder} is not a model folder: it has no {CONFIG}")
+    return parse_config(read_json(path), str(path))
+
+
+def write_config(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write config.json over the files that lie in the folder now."""
+    files = {
+        name: {"size": (folder / name).stat().st_size, "sha256": file_hash(folder / name)}
+        for name in FILES
+        if (folder / name).exists()
+    }
+    (folder / CONFIG).write_text(config_text({**content, "files": files}), encoding="utf-8")
+
+
+def parse_config(content: Mapping[str, Any], where: str) -> ModelConfig:
+    """The content of a config.json, checked.
+
+    Raises:
+        WeightsError: as `read_config`, naming `where`.
+    """
+    if type(content.get("format")) is not int:
+        raise WeightsError(f"{where} does not belong to a ganzoo model: it has no format number")
+    if content["format"] != FORMAT:
+        raise WeightsError(f"{where} has format {content['format']}, this ganzoo reads {FORMAT}: upgrade ganzoo")
+    kinds: dict[str, type] = {
+        "architecture": str, "tag": str, "generator": dict, "discriminator": dict, "requires": dict, "files": dict,
+    }  # fmt: skip
+    for key in content.keys() - kinds.keys() - {"format", "digest"}:
+        raise WeightsError(f"{where} has an unknown key {key!r}")
+    for key, kind in kinds.items():
+        if not isinstance(content.get(key), kind):
+            raise WeightsError(f"{where}: {key!r} must be {'a string' if kind is str else 'an object'}")
+    for key in ("generator", "discriminator"):
+        _check_setting(content[key], f"{where}: {key}")
+    for key, value in content["requires"].items():
+        known = key in ("package", "version")
+        if not known or not isinstance(value, str) or not value.isprintable() or len(value) > 100:
+            raise WeightsError(f"{where}: 'requires' must hold a package and a version")
+    _check_files(content["files"], where)
+    return ModelConfig(**{key: content[key] for key in kinds})
+
+
+def _check_files(files: Mapping[str, Any], where: str) -> None:
+    for name, facts in files.items():
+        if name not in FILES:
+            raise WeightsError(f"{where} names the file {name!r}, which is none of {', '.join(FILES)}")
+        fine = isinstance(facts, dict) and facts.keys() == {"size", "sha256"} and type(facts["size"]) is int
+        if not fine or facts["size"] < 0 or not isinstance(facts["sha256"], str) or len(facts["sha256"]) != 64:
+            raise WeightsError(f"{where}: {name!r} must have a size and a sha256")
+    if MODEL not in files:
+        raise WeightsError(f"{where} names no {MODEL}")
+
+
+def _check_setting(value: Any, where: str, depth: int = 0) -> None:
+    """Refuse a setting that no network needs before it can cost memory or time: networks are built from these."""
+    if isinstance(value, dict | list):
+        if len(value) > 256 or depth > 4:
+            raise WeightsError(f"{where} is larger than any network needs")
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            _check_setting(item, f"{where}.{key}", depth + 1)
+    elif isinstance(value, int | float):
+        if not math.isfinite(value) or abs(value) > 1 << 16:
+            raise WeightsError(f"{where} is {value!r}, larger than any network needs")
+    elif not (value is None or (isinstance(value, str) and len(value) <= 256)):
+        raise WeightsError(f"{where} is not a number, a string or a list of them")
+
+
+def check_file(folder: Path, name: str, facts: Mapping[str, Any]) -> None:
+    """Compare a file with the size and hash in config.json.
+
+    Raises:
+        WeightsError: missing, unreadable, or different.
+    """
+    path = folder / name
+    with reading(path):
+        size = path.stat().st_size
+        if size != facts["size"]:
+            raise WeightsError(f"{path} has {size:,} bytes, but {CONFIG} says {facts['size']:,}: fetch it again")
+        if file_hash(path) != facts["sha256"]:
+            raise WeightsError(f"{path} differs from its hash in {CONFIG}: it was damaged or changed; fetch it again")

@@ -1,0 +1,175 @@
+"""Publishing on the Hugging Face Hub: one commit, which appears whole or not at all."""
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ganzoo.errors import HubError, WeightsError
+from ganzoo.store.card import card_license, cards_folder, relicense, rename_source
+from ganzoo.store.client import calling, hub_client, patiently
+from ganzoo.store.hub import PREFIX
+from ganzoo.store.manifest import CARD, CONFIG, DISCRIMINATOR, FILES, MODEL, read_config, read_json, write_config
+from ganzoo.store.models import save_pretrained, verify
+from ganzoo.store.source import is_model
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+UNOPENED = "ganzoo-unopened"
+"""Branch that marks a repository whose first push has not been completed: only such a one is made public later."""
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """A publication: its page, and the commit that pins it."""
+
+    url: str
+    commit: str
+
+
+def push(
+    source: Any,
+    repo_id: str,
+    *,
+    private: bool = False,
+    license: str = "",
+    tag: str = "",
+    message: str = "",
+    discriminator: bool = False,
+) -> Pushed:
+    """Publish a run or a model folder as one commit, card included.
+
+    A new repository stays private until the commit is whole, so nobody ever sees half of it.
+
+    Args:
+        source: a run, a run folder or a model folder.
+        repo_id: "ORG/NAME"; created if it does not exist.
+        private: keep it private.
+        license: of the weights, as the Hub spells it; by default as the model folder has it.
+        tag: a tag for the commit, such as "v1".
+        message: of the commit.
+        discriminator: publish a run's discriminator too, for fine-tuning.
+
+    Raises:
+        HubError: no permission, not reachable, or the repository changed meanwhile.
+        WeightsError, CheckpointError: the source is damaged or not there.
+    """
+    folder = Path(getattr(source, "folder", source))
+    with tempfile.TemporaryDirectory() as scratch:
+        model = Path(scratch) / "model"
+        name = f"{PREFIX}{repo_id}"
+        if is_model(folder):
+            _copy_model(folder, model, name, license)
+            if discriminator and not (model / DISCRIMINATOR).exists():
+                raise WeightsError(f"{folder} holds no discriminator to publish: push the run folder instead")
+        else:
+            save_pretrained(folder, model, name=name, license=license, discriminator=discriminator)
+        verify(model)
+        api = hub_client()
+        with calling(repo_id, "push to"):
+            opened = _open_repository(api, repo_id, private)
+            title = message or f"Publish {read_config(model).architecture} with ganzoo"
+            commit = _commit(api, repo_id, model, title)
+            if not opened:
+                _finish_first_push(api, repo_id, private)
+            if tag:
+                patiently(lambda: api.create_tag(repo_id, tag=tag, revision=commit, exist_ok=False))
+    return Pushed(f"{api.endpoint}/{repo_id}", commit)
+
+
+def _copy_model(folder: Path, target: Path, name: str, license: str) -> None:
+    """A model folder's own files, with a card that loads it by its new name."""
+    verify(folder)
+    target.mkdir()
+    content = read_json(folder / CONFIG)
+    for file in content["files"]:
+        shutil.copyfile(folder / file, target / file)
+    if CARD in content["files"]:
+        text = rename_source((folder / CARD).read_text(encoding="utf-8"), name)
+        if license:
+            text = relicense(text, license)
+        (target / CARD).write_text(text, encoding="utf-8")
+    write_config(target, content)
+
+
+def _open_repository(api: "HfApi", repo_id: str, private: bool) -> bool:
+    """Create the repository, private and marked as unopened, if it does not exist.
+
+    Returns:
+        Whether its visibility is the owner's decision: False for one that ganzoo created and has not opened yet, in
+        this push or in an earlier one that failed.
+    """
+    known = patiently(lambda: api.repo_exists(repo_id))
+    if not known:
+        patiently(lambda: api.create_repo(repo_id, private=True, exist_ok=True))
+        patiently(lambda: api.create_branch(repo_id, branch=UNOPENED, exist_ok=True))
+        return False
+    info = patiently(lambda: api.model_info(repo_id, files_metadata=True))
+    opened = CONFIG in {sibling.rfilename for sibling in info.siblings or []}
+    if opened and info.private and not private:
+        branches = patiently(lambda: api.list_repo_refs(repo_id)).branches
+        opened = not any(branch.name == UNOPENED for branch in branches)
+    if opened and private and not info.private:
+        raise HubError(f"{repo_id} exists and is public: make it private in its settings, or choose another name")
+    return opened
+
+
+def _commit(api: "HfApi", repo_id: str, model: Path, title: str) -> str:
+    """Make the repository's main branch hold the model folder; the hash of the commit."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    info = patiently(lambda: api.model_info(repo_id))
+    existing = {sibling.rfilename for sibling in info.siblings or []}
+    files = [CONFIG, *(name for name in FILES if (model / name).exists())]
+    operations: list[Any] = [CommitOperationAdd(name, model / name) for name in files]
+    operations += [CommitOperationDelete(name) for name in FILES if name in existing and name not in files]
+    parent = info.sha
+    config = (model / CONFIG).read_bytes()
+
+    def commit() -> str:
+        """Commit, unless an earlier attempt succeeded and only its answer was lost."""
+        head = api.model_info(repo_id).sha or ""
+        if head != parent:
+            landed = Path(api.hf_hub_download(repo_id, CONFIG, revision=head))
+            if landed.read_bytes() == config:
+                return head
+        return api.create_commit(repo_id, operations, commit_message=title, parent_commit=parent).oid
+
+    return patiently(commit)
+
+
+def _finish_first_push(api: "HfApi", repo_id: str, private: bool) -> None:
+    """Open the repository unless it is to stay private, and remove the mark."""
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    if not private:
+        patiently(lambda: api.update_repo_settings(repo_id, private=False))
+    with contextlib.suppress(RevisionNotFoundError):  # an earlier push failed before it set the mark
+        patiently(lambda: api.delete_branch(repo_id, branch=UNOPENED))
+
+
+def publish(organisation: str, cards: Path | None = None) -> Iterator[tuple[str, Pushed, str]]:
+    """Push every model folder of model_cards/ to ORGANISATION/NAME.
+
+    Yields:
+        For each: its name, its publication, and the `register(...)` line of a `register_weights` hook that pins it.
+    """
+    cards = cards or cards_folder()
+    for folder in sorted(path.parent for path in cards.glob(f"*/{CONFIG}")):
+        pushed = push(folder, f"{organisation}/{folder.name}")
+        config = read_config(folder)
+        license = card_license((folder / CARD).read_text(encoding="utf-8")) or "unknown"
+        facts: dict[str, Any] = {
+            "repo_id": f"{organisation}/{folder.name}",
+            "revision": pushed.commit,
+            "license": license,
+            "size": config.files[MODEL]["size"],
+            "image_size": config.generator.get("image_size"),
+        }
+        listed = ", ".join(f"{key}={json.dumps(value)}" for key, value in facts.items() if value is not None)
+        yield folder.name, pushed, f'register("{folder.name}", {listed})'

@@ -1,0 +1,126 @@
+"""Figures with the protocol of their measurement: those of different protocols are never put side by side."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ganzoo.errors import EvaluationError
+
+logger = logging.getLogger("ganzoo")
+
+DESCRIPTIVE = ("versions.", "data")
+"""Parts of a protocol that do not decide a figure: versions of libraries, whose rounding may differ, and the name of
+the reference, whose content has a hash."""
+OPTIONAL = ("generated.classes",)
+"""Parts that only the protocols of some generators have, here of conditional ones: compared where both have them."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The figures of one generator.
+
+    Attributes:
+        source: the generator's name.
+        weights: "sha256" of the generator's tensors, and its "kind": "ema", "raw", or "" if not known.
+        values: the figures by name. A name that ends in `_perfect` is what a perfect sampler of as many samples gets.
+        floor: the same figures of "n" real images that the reference does not hold; None if the data has no test split.
+        protocol: everything that the figures depend on beside the generator.
+
+    Raises:
+        EvaluationError: a part of another type.
+    """
+
+    source: str
+    weights: dict[str, str]
+    values: dict[str, float]
+    floor: dict[str, float] | None
+    protocol: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        kinds = {"source": str, "weights": dict, "values": dict, "floor": dict | None, "protocol": dict}
+        for name, kind in kinds.items():
+            if not isinstance(getattr(self, name), kind):
+                raise EvaluationError(f"the {name!r} of a result cannot be {getattr(self, name)!r}")
+        for name, figures in (("values", self.values), ("floor", self.floor or {})):
+            for key, value in figures.items():
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    raise EvaluationError(f"{key!r} in the {name!r} of a result must be a number, not {value!r}")
+        if self.floor is not None and "n" not in self.floor:
+            raise EvaluationError("the 'floor' of a result must hold 'n', the number of real images")
+
+    @property
+    def fid_multiple(self) -> float | None:
+        """FID as a multiple of its floor: 1 is as near the training images as unseen real images are."""
+        floor = (self.floor or {}).get("fid")
+        return self.values["fid"] / floor if floor and "fid" in self.values else None
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics in it, as `--metrics` spells them."""
+        names = {"fid": "fid", "kid": "kid", "is": "is", "precision": "prdc", "modes": "modes"}
+        return [metric for name, metric in names.items() if name in self.values]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "fid_multiple": self.fid_multiple}
+
+
+def headline(results: Sequence[Mapping[str, Any]]) -> str:
+    """The first of the results of a model in a few words, for listings; empty without any."""
+    if not results:
+        return ""
+    first = results[0]
+    values, parts = first["values"], []
+    if first.get("fid_multiple"):
+        parts.append(f"fid {first['fid_multiple']:.1f} x floor")
+    elif "fid" in values:
+        parts.append(f"fid {values['fid']:.3g}")
+    if values.get("modes_perfect", 0) > 10:
+        parts.append(f"{values['modes']:,.0f} modes")
+    return ", ".join(parts)
+
+
+def read_results(path: Path) -> list[Result]:
+    """The results in a file that `ganzoo eval --json` wrote.
+
+    Raises:
+        EvaluationError: it cannot be read, holds no result, or holds anything else.
+    """
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(rows, list) or not rows:
+            raise ValueError("it must hold a list of at least one result")
+        return [Result(**{key: value for key, value in row.items() if key != "fid_multiple"}) for row in rows]
+    except (OSError, ValueError, TypeError, AttributeError, EvaluationError) as error:
+        raise EvaluationError(f"{path} does not hold results of `ganzoo eval --json`: {error}") from error
+
+
+def compare(results: Sequence[Result]) -> None:
+    """Refuse results whose protocols differ in what decides a figure; warn about other differences.
+
+    Raises:
+        EvaluationError: protocols that differ; names the first difference.
+    """
+    for other in results[1:]:
+        first_protocol, other_protocol = dict(_leaves(results[0].protocol)), dict(_leaves(other.protocol))
+        for key in {**first_protocol, **other_protocol}:
+            values = first_protocol.get(key), other_protocol.get(key)
+            if values[0] == values[1] or (key in OPTIONAL and None in values):
+                continue
+            difference = f"{key} is {values[0]!r} and {values[1]!r}"
+            if not key.startswith(DESCRIPTIVE):
+                raise EvaluationError(
+                    f"{results[0].source} and {other.source} have different protocols: {difference}. Measure them "
+                    "again with the same settings"
+                )
+            logger.warning("%s and %s were measured differently: %s", results[0].source, other.source, difference)
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,99 @@
+"""An architecture under check: its networks, the objective that trains them, and a batch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ganzoo.data.dataset import Batches, Data
+from ganzoo.errors import CheckError, did_you_mean
+from ganzoo.rng import Rng, seed_torch
+from ganzoo.sampling.draw import draw_latent
+from ganzoo.testing.report import explaining, require
+from ganzoo.training.build import build_players, load_data
+from ganzoo.training.objective import Batch
+from ganzoo.zoo.config import TrainConfig
+from ganzoo.zoo.networks import create
+from ganzoo.zoo.plugins import records, registry
+
+CPU = torch.device("cpu")
+ITEMS = 8
+"""Items in the batches of the checks."""
+SHARED = ("image_size", "channels")
+Role = Literal["generator", "discriminator"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
+def configure(name: str, data: str, settings: Mapping[str, Any], out: Path) -> TrainConfig:
+    """Two steps of the default recipe on few items, each setting given to the network that takes it."""
+    skipped = "".join(f"; the plugin {r.label} is skipped: {r.error}" for r in records() if r.error)
+    known = registry().architectures
+    require(name in known, f"no architecture is called {name!r}: {did_you_mean(name, known)}{skipped}")
+    with explaining(f"{name} cannot be built"):
+        made = create(name, **settings)
+    with explaining(f"the recipe 'default' of {name} is not valid"):
+        config = TrainConfig(name, data=data)
+    networks: dict[str, dict[str, Any]] = {}
+    for role, module in zip(ROLES, made, strict=True):
+        own = {key: value for key, value in settings.items() if key in module.config and key not in SHARED}
+        networks[role] = {**getattr(config, role), **own, **settings.get(role, {})}
+    return config.replace(
+        **networks,
+        **{key: settings[key] for key in SHARED if key in settings},
+        device="cpu", compile=False, steps=2, batch_size=ITEMS * config.pack, log_every=1, eval_every=None,
+        out=str(out),
+    )  # fmt: skip
+
+
+class Subject:
+    """An architecture under check: its networks, the objective that trains them, and a batch."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config, self.name, self.batch_size = config, config.architecture, config.batch_size
+        self.data: Data = load_data(config)
+        self.g, self.d, self.objective = self.build()
+        self.networks: dict[Role, Any] = {"generator": self.g, "discriminator": self.d}
+
+    def build(self) -> tuple[Any, Any, Any]:
+        seed_torch(0, CPU)
+        classes = " and labels, which networks that take num_classes are called with" if self.config.conditional else ""
+        with explaining(f"{self.name} cannot be built for items of shape {tuple(self.data.items.shape[1:])}{classes}"):
+            players = build_players(self.config, self.data)
+        return players.g.train(), players.d.train(), players.objective
+
+    def batch(self, phase: str = "d0") -> Batch:
+        batches = Batches(self.data, self.batch_size, 0, CPU)
+        real, labels, inputs = batches.get(0)
+        asked = labels if self.config.conditional else None
+        return Batch(real, self.latent(), 0, Rng(0, 0, phase), labels=labels, fake_labels=asked, inputs=inputs)
+
+    def latent(self, seed: int = 0) -> Tensor:
+        with explaining(f"the generator of {self.name} draws no latent"):
+            return draw_latent(self.g, self.batch_size, Rng(seed, 0, "z0"))
+
+    def inputs(self, module: nn.Module, x: Tensor, first: int = 0) -> tuple[Tensor, ...]:
+        """What a network is called with: of conditional ones, with the classes in turn too, beginning with `first`."""
+        settings: dict[str, Any] = module.config  # type: ignore[assignment]  # set by the zoo
+        if not self.config.conditional:
+            return (x,)
+        return x, (torch.arange(len(x)) + first) % settings["num_classes"]
+
+    def run(self, role: Role, module: nn.Module, x: Tensor, first: int = 0) -> Tensor:
+        """A forward pass without a graph, always from the same state of torch's own generator."""
+        seed_torch(0, CPU)
+        with torch.no_grad(), explaining(f"the forward pass of {self.name}'s {role} fails on {tuple(x.shape)}"):
+            made = module(*self.inputs(module, x, first))
+        if not isinstance(made, Tensor):
+            raise CheckError(f"the {role} of {self.name} gives a {type(made).__name__}: return one tensor")
+        return made
+
+    def given(self) -> tuple[tuple[Role, Any, Tensor], ...]:
+        """Both networks, each with a batch of its inputs."""
+        return ("generator", self.g, self.latent()), ("discriminator", self.d, self.seen(self.batch().real))
+
+    def seen(self, x: Tensor) -> Tensor:
+        """Items as D sees them: packed, where the recipe packs."""
+        pack = self.config.pack
+        return x if pack == 1 else x.reshape(-1, pack * x.shape[1], *x.shape[2:])

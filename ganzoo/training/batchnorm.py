@@ -1,0 +1,181 @@
+"""BatchNorm over the parts of a batch that several processes hold, and item by item for gradient penalties."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ganzoo.training.distributed import all_sum
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over the processes, differentiable any number of times: its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return all_sum(value.clone(memory_format=torch.contiguous_format))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return _Sum.apply(gradients[0])
+
+
+class _Normalised(torch.autograd.Function):
+    """BatchNorm's training pass over the whole batch by torch's own kernels: (y, mean, variance)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        _, mean, scale = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, eps)
+        mean, variance = _merged(mean, scale.pow(-2) - eps)
+        y, _, _ = torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)
+        ctx.save_for_backward(x, weight, bias, mean, (variance + eps).rsqrt())
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, variance)
+        return y, mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        dy = gradients[0]
+        x, weight, bias, mean, scale = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a gradient penalty will differentiate this again
+            inputs = [tensor for tensor in (x, weight, bias) if tensor.requires_grad]
+            found = iter(torch.autograd.grad(_normalised(x, weight, bias, ctx.eps), inputs, dy, create_graph=True))
+            return *(next(found) if tensor.requires_grad else None for tensor in (x, weight, bias)), None
+        backward = torch.ops.aten.native_batch_norm_backward
+        _, dweight, dbias = backward(dy, x, weight, None, None, mean, scale, True, ctx.eps, [False, True, True])
+        # dx = k (dy - E dy - n E(dy n)) with n = (x - mean) scale, k = scale weight and E over the whole batch
+        of_dy, of_product = all_sum(torch.stack([dbias, dweight])) / (dist.get_world_size() * x.numel() / x.shape[1])
+        k = scale * weight
+        shape = (1, -1, *[1] * (x.dim() - 2))
+        constant = k * (mean * scale * of_product - of_dy)
+        dx = torch.addcmul(constant.view(shape), x, -(k * scale * of_product).view(shape)).addcmul_(dy, k.view(shape))
+        return dx.to(x.dtype), dweight, dbias, None
+
+
+def _merged(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of the whole batch from those of the processes' equal parts; differentiable."""
+    # A row for each process, of which all but one's own are zero: their sum is the gathered statistics.
+    mine = torch.arange(dist.get_world_size(), device=mean.device).view(-1, 1, 1) == dist.get_rank()
+    means, variances = _Sum.apply(mine * torch.stack([mean, variance])).unbind(1)
+    return means.mean(0), variances.mean(0) + means.var(0, correction=0)
+
+
+def _normalised(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """The same by elementary operations, which can be differentiated any number of times."""
+    with torch.autocast(x.device.type, enabled=False):
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        across = [0, *range(2, x.dim())]
+        shape = (1, -1, *[1] * (x.dim() - 2))
+        mean = wide.mean(across)
+        mean, variance = _merged(mean, (wide - mean.view(shape)).square().mean(across))
+        scale = (variance + eps).rsqrt() * weight
+        y: Tensor = ((wide - mean.view(shape)) * scale.view(shape) + bias.view(shape)).to(x.dtype)
+    return y
+
+
+class SynchronisedBatchNorm(_BatchNorm):
+    """BatchNorm with the statistics of the whole batch, whatever the number of processes.
+
+    torch's own is for GPUs alone and cannot be differentiated twice, which gradient penalties need.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass  # it stands in for one whose author has chosen the dimensions
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        wide = torch.promote_types(input.dtype, torch.float32)
+        ones = torch.ones(self.num_features, device=input.device, dtype=wide)
+        weight, bias = (self.weight, self.bias) if self.affine else (ones, torch.zeros_like(ones))
+        y: Tensor
+        y, mean, variance = _Normalised.apply(input, weight, bias, self.eps)
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            with torch.no_grad():
+                self.num_batches_tracked.add_(1)
+                factor = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
+                n = input.numel() / input.shape[1] * dist.get_world_size()
+                self.running_mean.lerp_(mean.to(self.running_mean), factor)
+                self.running_var.lerp_((variance * n / (n - 1)).to(self.running_var), factor)
+        return y
+
+
+def synchronise(module: nn.Module) -> None:
+    """Replace the BatchNorm layers below `module` by ones that take the statistics of the whole batch. Parameters,
+    buffers and their names stay. A subclass with a `forward` of its own is left as it is."""
+    for name, child in module.named_children():
+        if isinstance(child, _BatchNorm) and type(child).forward is _BatchNorm.forward:
+            new = SynchronisedBatchNorm(
+                child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
+            )
+            new._parameters, new._buffers, new.training = child._parameters, child._buffers, child.training
+            setattr(module, name, new)
+        else:
+            synchronise(child)
+
+
+def item_by_item(d: nn.Module, judge: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """`judge`, a function of D and items, with each logit a function of its own item alone.
+
+    A gradient penalty differentiates the sum of the logits with respect to all items at once. That is each item's own
+    gradient only if no logit depends on another item, but BatchNorm's statistics depend on all of them. So they are
+    taken from a first pass, and in a second one they are constants as far as the items are concerned. They stay
+    functions of D's weights, through which the penalty is differentiated next: taken as constants there too, a penalty
+    would shrink weights whose scale BatchNorm cancels, without an effect on D.
+
+    D's logits are those that it gives in training; the running statistics stay as they are. A BatchNorm with a
+    `forward` of its own is left alone, and a D without BatchNorm is called once.
+    """
+    norms = [norm for norm in d.modules() if isinstance(norm, _BatchNorm) and _is_plain(norm) and norm.training]
+    if not norms:
+        return judge
+
+    def independent(x: Tensor) -> Tensor:
+        statistics: list[tuple[Tensor, Tensor]] = []
+        with _forwards(norms, lambda norm, y: _recorded(norm, y, statistics)):
+            judge(x.detach())
+        replay = iter(statistics)
+        with _forwards(norms, lambda norm, y: _affine(norm, y, *next(replay))):
+            return judge(x)
+
+    return independent
+
+
+def _is_plain(norm: _BatchNorm) -> bool:
+    return type(norm).forward in (_BatchNorm.forward, SynchronisedBatchNorm.forward)
+
+
+@contextlib.contextmanager
+def _forwards(norms: Sequence[_BatchNorm], forward: Callable[[_BatchNorm, Tensor], Tensor]) -> Iterator[None]:
+    """Another forward pass for these layers."""
+    for norm in norms:
+        norm.forward = partial(forward, norm)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for norm in norms:
+            del norm.forward
+
+
+def _recorded(norm: _BatchNorm, x: Tensor, statistics: list[tuple[Tensor, Tensor]]) -> Tensor:
+    variance, mean = torch.var_mean(x, [0, *range(2, x.dim())], correction=0)
+    if isinstance(norm, SynchronisedBatchNorm):
+        mean, variance = _merged(mean, variance)
+    statistics.append((mean, variance))
+    return _affine(norm, x, mean, variance)
+
+
+def _affine(norm: _BatchNorm, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """BatchNorm by elementary operations: torch's own has no derivative with respect to given statistics."""
+    shape = (1, -1, *[1] * (x.dim() - 2))
+    scale = (variance + norm.eps).rsqrt()
+    if norm.affine:
+        scale = scale * norm.weight
+    y = (x - mean.view(shape)) * scale.view(shape)
+    return y + norm.bias.view(shape) if norm.affine else y

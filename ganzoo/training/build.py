@@ -1,0 +1,140 @@
+"""From a configuration to data, networks and their objective."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ganzoo.data.dataset import Data, load
+from ganzoo.errors import ConfigError
+from ganzoo.rng import Rng
+from ganzoo.sampling.draw import draw_latent, generate
+from ganzoo.training.augment import check_policies
+from ganzoo.training.objective import Loss, Objective, Penalty
+from ganzoo.zoo.config import TrainConfig
+from ganzoo.zoo.networks import build, network
+from ganzoo.zoo.plugins import registry
+
+
+@dataclass(frozen=True)
+class Players:
+    """Both networks, with random weights and on the CPU, and what they play for.
+
+    Attributes:
+        g, d: the networks.
+        loss: the adversarial loss.
+        penalties: the penalties of D.
+        objective: what the trainer minimises; made of these.
+    """
+
+    g: nn.Module
+    d: nn.Module
+    loss: Loss
+    penalties: list[Penalty]
+    objective: Any
+
+
+def load_data(config: TrainConfig) -> Data:
+    """The data to train on.
+
+    Raises:
+        DataError, ConfigError, UnknownNameError: as `ganzoo.data.load`.
+    """
+    return load(
+        config.data,
+        config.data_dir,
+        image_size=config.image_size,
+        channels=config.channels,
+        options=config.data_options,
+    )
+
+
+def build_players(config: TrainConfig, data: Data) -> Players:
+    """Both networks, sized by the data, and the objective that trains them.
+
+    Raises:
+        ConfigError: settings that the networks or the objective refuse, or a generator whose items differ from the
+            data's in shape.
+    """
+    g, d = _build_networks(config, data)
+    if config.augment and not data.is_image:
+        raise ConfigError("augment changes images, and this data has none")
+    check_policies(config.augment)
+    penalties = [_build_penalty(spec.name, spec.weight, spec.every) for spec in config.penalty_specs]
+    target = registry().loss(config.loss).target
+    loss, _ = build(target, {"penalized": bool(penalties)}, config.loss_options, f"the loss {config.loss}")
+    objective = _build_objective(config, loss, penalties)
+    with torch.no_grad():
+        twin = copy.deepcopy(g).eval()
+        shape = tuple(generate(twin, draw_latent(g, 1, Rng(config.seed, 0, "shape"))).shape[1:])
+    if shape != tuple(data.items.shape[1:]):
+        raise ConfigError(
+            f"the generator of {config.architecture} makes items of shape {shape}, the data has "
+            f"{tuple(data.items.shape[1:])}"
+        )
+    return Players(g, d, loss, penalties, objective)
+
+
+def _build_networks(config: TrainConfig, data: Data) -> tuple[nn.Module, nn.Module]:
+    shared: dict[str, Any] = {}
+    if data.is_image:
+        _, channels, height, width = data.items.shape
+        if height != width:
+            raise ConfigError(f"the data's images are {height}x{width}: choose a square with --image-size")
+        shared = {"image_size": height, "channels": channels}
+    classes = _count_classes(config, data)
+    if classes is not None:
+        shared["num_classes"] = classes
+    g = network(config.architecture, "generator", shared, config.generator)
+    packed = {**shared, "channels": shared["channels"] * config.pack} if data.is_image else shared
+    d = network(config.architecture, "discriminator", packed, config.discriminator)
+    if config.pack > 1 and d.config.get("channels") != packed.get("channels", 0):
+        raise ConfigError("packing needs images, and a discriminator that takes channels: leave --pack out")
+    for role, module in (("generator", g), ("discriminator", d)):
+        own = module.config.get("num_classes")
+        if own == classes:
+            continue
+        what = f"the {role} of {config.architecture}"
+        if classes is None:
+            raise ConfigError(f"{what} has num_classes={own}: to generate by class, say --conditional")
+        if "num_classes" not in module.config:
+            raise ConfigError(f"{what} cannot be class-conditional (it takes no num_classes): leave --conditional out")
+        raise ConfigError(f"{what} has num_classes={own}, the data {classes} classes: leave num_classes out")
+    return g, d
+
+
+def _count_classes(config: TrainConfig, data: Data) -> int | None:
+    """The number of classes that the networks are conditioned on; None: they are unconditional."""
+    if not config.conditional:
+        return None
+    if data.labels is None:
+        raise ConfigError(
+            f"the data {config.data!r} has no labels to generate by: leave --conditional out, or sort the images "
+            "into a folder for each class"
+        )
+    if data.labels.min() < 0:
+        raise ConfigError(f"some items of {config.data!r} have no class (a label below 0): leave --conditional out")
+    if config.pack > 1:
+        raise ConfigError("a pack would hold items of several classes: leave --pack or --conditional out")
+    return int(data.labels.max()) + 1
+
+
+def _build_penalty(name: str, weight: float | None, every: int) -> Penalty:
+    offered = {} if weight is None else {"weight": weight}
+    penalty: Penalty
+    penalty, _ = build(registry().penalty(name).target, {}, offered, f"the penalty {name}")
+    penalty.name, penalty.every = name, every
+    return penalty
+
+
+def _build_objective(config: TrainConfig, loss: Loss, penalties: list[Penalty]) -> Any:
+    parts = {"loss": loss, "penalties": penalties, "pack": config.pack, "augment": config.augment}
+    what = f"the objective of {config.architecture}"
+    target = registry().architecture(config.architecture).objective or Objective
+    objective, options = build(target, parts, config.objective_options, what)
+    for name, used in (("penalties", penalties), ("pack", config.pack > 1), ("augment", config.augment)):
+        if used and name not in options:
+            raise ConfigError(f"{what} takes no {name}: leave it out")
+    return objective

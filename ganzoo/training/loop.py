@@ -1,0 +1,287 @@
+"""The one training loop, for every architecture, loss and device."""
+
+import contextlib
+import logging
+import platform
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
+
+from ganzoo.data.dataset import Batches
+from ganzoo.devices import choose_device, fast_arithmetic
+from ganzoo.errors import ConfigError, TrainingError
+from ganzoo.rng import preserve_torch, seed_torch, stream_seed
+from ganzoo.store.runs import create_run, cut_metrics, rewrite_config
+from ganzoo.training.build import build_players, load_data
+from ganzoo.training.distributed import World, join, local_device
+from ganzoo.training.objective import Batch
+from ganzoo.training.phases import Phases
+from ganzoo.training.recorder import Log, Recorder, make_evaluator
+from ganzoo.training.settings import Plan, plan
+from ganzoo.training.state import State
+from ganzoo.zoo.config import TrainConfig
+
+logger = logging.getLogger("ganzoo")
+
+STOP_EVERY = 10
+"""Steps between looks at another process's request to stop on a GPU: each look waits for the device."""
+
+Minimised = Callable[[nn.Module, nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
+
+
+@dataclass
+class Run:
+    """The result of `train`.
+
+    Attributes:
+        folder: the run folder.
+        config: the settings, as they were used.
+        step: the number of finished steps.
+        generator: the averaged generator, in evaluation mode.
+        raw_generator: the one that the optimizer updates.
+        discriminator: the discriminator.
+        metrics: the last log line.
+        interrupted: whether a signal ended the run before its last step.
+    """
+
+    folder: Path
+    config: TrainConfig
+    step: int
+    generator: nn.Module
+    raw_generator: nn.Module
+    discriminator: nn.Module
+    metrics: dict[str, Any]
+    interrupted: bool
+
+
+def train(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    on_log: Callable[[dict[str, Any]], None] | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> Run:
+    """Train a GAN into a run folder.
+
+    Args:
+        config: what to train, and how.
+        resume: go on with the run in `config.out`, to the same bits as if it had never stopped. If there is nothing
+            yet, start it.
+        on_log: called with each line of metrics.jsonl: step, losses, accuracy, images a second (real images that D
+            saw), seconds trained.
+        on_step: called with the number of finished steps after each one. Of many processes, the first calls both.
+
+    Returns:
+        The finished run, or an interrupted one after SIGINT or SIGTERM, which write a checkpoint first.
+
+    Raises:
+        ConfigError: settings that do not fit each other, this machine, or the run to resume.
+        DataError: the data is missing, unreadable or too small.
+        CheckpointError: the run folder exists, is damaged, or cannot be written.
+        TrainingError: a loss or weight became NaN or infinite; the last whole checkpoint is kept.
+    """
+    device = local_device(choose_device(config.device))
+    with preserve_torch(device), fast_arithmetic(device), warnings.catch_warnings():
+        # torch.compile looks at the gradient of D's input, which is no leaf and has none.
+        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
+        try:
+            return _train(config, device, resume, on_log, on_step)
+        except TorchDynamoException as error:
+            cause = str(error).strip().partition("\n")[0]
+            raise TrainingError(f"torch.compile failed ({cause}): train without --compile") from error
+
+
+def _train(
+    config: TrainConfig,
+    device: torch.device,
+    resume: bool,
+    on_log: Callable[[Log], None] | None,
+    on_step: Callable[[int], None] | None,
+) -> Run:
+    """The stages of a run: settings, data, networks, folder, loop."""
+    world = join(device)
+    planned = world.first(lambda: plan(config, device, resume))
+    config = planned.config
+    _check_batch_size(config, world)
+    data = load_data(config)
+    memory_format = torch.channels_last if data.is_image else torch.contiguous_format
+    batches = Batches(data, config.batch_size, config.seed, device, flip=config.flip, memory_format=memory_format)
+    fingerprint = _check_fingerprint(data.digest(), planned, world)
+
+    seed_torch(stream_seed(config.seed, 0, "init"), device)
+    state = State(config, build_players(config, data), planned.pretrained, device, world, memory_format)
+    evaluator = make_evaluator(config, data, device, world)  # before there is a folder: it may fail
+    facts = {"fingerprint": fingerprint, "hardware": _hardware(device, world)}
+    folder = world.first(lambda: _open_folder(planned, facts, device))
+    if planned.checkpoint is not None:
+        state.restore(planned.checkpoint)
+    if planned.recorded and world.writes:
+        logger.info("resuming %s from step %d", folder, state.step)
+        cut_metrics(folder, state.step)
+        if state.step >= config.steps:
+            logger.info("%s has all its %d steps already: give a larger --steps to go on", folder, state.step)
+
+    first = state.step
+    recorder = Recorder(config, data, folder, state, evaluator, world, on_log)
+    _loop(config, state, Phases(config, batches, state.g, device, world), recorder, on_step if world.writes else None)
+    interrupted = state.step < config.steps
+    run = Run(folder, config, state.step, state.ema, state.g, state.d, recorder.entry, interrupted)
+    recorder.finish(run, trained=state.step > first)
+    world.wait()
+    return run
+
+
+def _loop(
+    config: TrainConfig, state: State, phases: Phases, recorder: Recorder, on_step: Callable[[int], None] | None
+) -> None:
+    """Train until the last step, or until a signal asks to stop."""
+    g, d, objective, device, world = state.g, state.d, state.objective, state.device, phases.world
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
+    g.train()
+    d.train()
+    with _stop_signals() as stop:
+        stopping = False
+        while state.step < config.steps and not stopping:
+            state.set_schedules()
+
+            # The discriminator's phase: n_critic updates.
+            for update in range(config.n_critic):
+                state.d_optimizer.zero_grad()
+                logs: dict[str, Tensor] = {}
+                for batch in phases.discriminator(state.step, update):
+                    with autocast:
+                        loss, values = objective.discriminator_loss(g, d, batch)
+                    torch.autograd.backward(loss / phases.parts)
+                    _add(logs, values, config.accumulate)
+                state.means.add(state.d_reduce(logs))
+                state.d_optimizer.step()
+                state.loss.after_discriminator_step(d)
+
+            # The generator's phase, through a discriminator whose parameters need no gradients.
+            state.g_optimizer.zero_grad()
+            logs = {}
+            with frozen(state.d_parameters):
+                for batch in phases.generator(state.step):
+                    with autocast:
+                        loss, values = objective.generator_loss(g, d, batch)
+                    torch.autograd.backward(loss / phases.parts)
+                    _add(logs, values, config.accumulate)
+            if world.size > 1:
+                logs["stop"] = torch.full((), float(stop.is_set()), device=device)
+            logs = state.g_reduce(logs)
+            stops = logs.pop("stop", None)
+            state.means.add(logs)
+            state.g_optimizer.step()
+
+            # The averaged generator.
+            state.average()
+            state.step += 1
+
+            # Log, sample, checkpoint. A signal adds a checkpoint and nothing else, so that the log of a resumed run is
+            # the uninterrupted one's too. It is read once: one that comes later waits for the next step.
+            if stops is None:
+                stopping = stop.is_set()
+            elif device.type == "cpu" or state.step % STOP_EVERY == 0:  # all processes stop at the same step
+                stopping = bool(stops > 0)
+            recorder.improved = False
+            if recorder.due(config.log_every) or recorder.due(config.eval_every):
+                recorder.log(batch)
+            if recorder.due(config.sample_every):
+                recorder.sample()
+            if recorder.due(config.checkpoint_every) or stopping or recorder.improved:
+                recorder.checkpoint()
+            if on_step:
+                on_step(state.step)
+
+
+def _add(logs: dict[str, Tensor], values: Mapping[str, Tensor], parts: int) -> None:
+    """Add the values that one of `parts` parts of a batch logs to the batch's means."""
+    for key, value in values.items():
+        mean = value.detach() / parts
+        logs[key] = logs[key] + mean if key in logs else mean
+
+
+def _check_batch_size(config: TrainConfig, world: World) -> None:
+    multiple = world.size * config.accumulate * config.pack
+    if config.batch_size % multiple:
+        split = f"{world.size} processes x {config.accumulate} parts x packs of {config.pack}"
+        raise ConfigError(f"a batch of {config.batch_size} does not divide into {split}: give a multiple of {multiple}")
+
+
+def _check_fingerprint(fingerprint: str, planned: Plan, world: World) -> str:
+    """The data's hash, which must be that of the run to resume and of all processes."""
+    config = planned.config
+    if planned.recorded.get("fingerprint", fingerprint) != fingerprint:
+        raise ConfigError(
+            f"the data {config.data!r} has changed since the run in {config.out} began: train anew into another --out"
+        )
+    if world.first(lambda: fingerprint) != fingerprint:
+        raise ConfigError(f"the data {config.data!r} of process {world.rank} is not that of process 0")
+    return fingerprint
+
+
+def _open_folder(planned: Plan, facts: dict[str, Any], device: torch.device) -> Path:
+    """Create the run folder, or bring that of a run that goes on up to date."""
+    config = planned.config
+    if planned.recorded:
+        folder = Path(str(config.out))
+        rewrite_config(folder, config, facts)
+        return folder
+    folder = create_run(config, facts)
+    logger.info(
+        "training %s on %s into %s (%s, %s)", config.architecture, config.data, folder, device, config.precision
+    )
+    return folder
+
+
+def _hardware(device: torch.device, world: World) -> str:
+    count = torch.get_num_threads()
+    one = f"{count} thread{'s' if count > 1 else ''} of a {platform.machine()} CPU"
+    if device.type == "cuda":
+        one = f"one {torch.cuda.get_device_name(device)}"
+    return one if world.size == 1 else f"{world.size} processes, each on {one}"
+
+
+@contextlib.contextmanager
+def frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
+    """No gradients for these parameters inside, each one's own `requires_grad` after."""
+    flags = [p.requires_grad for p in parameters]
+    for p in parameters:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p, flag in zip(parameters, flags, strict=True):
+            p.requires_grad_(flag)
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event that the first SIGINT or SIGTERM sets; the second does what it always does."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(number, before[number])
+        logger.info("stopping after this step: writing a checkpoint")
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,203 @@
+"""The contract between a plugin and the trainer: Batch, Loss, Penalty, and the standard Objective of these."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import InitVar, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganzoo.rng import Rng
+from ganzoo.training.augment import augment
+from ganzoo.training.batchnorm import item_by_item
+
+Discriminator = Callable[..., Tensor]
+"""What a penalty is given: items to raw logits."""
+
+
+@dataclass
+class Batch:
+    """What one phase of training works on: the whole batch, or the part of it that this process takes. It only ever
+    gains fields.
+
+    Attributes:
+        real: (N, ...) items of the data; images (N, C, H, W) in [-1, 1].
+        z: latents, (N, z_dim) unless the generator draws its own. G's phase has those of the update of D before it.
+        step: the generator step, from 0.
+        rng: the random stream of this phase.
+        labels: (N,) int64 classes of the real items; None where the data has none.
+        fake_labels: (N,) int64 classes that the generator is conditioned on: those of the real items, so that a pair is
+            of one class; None in unconditional training.
+        inputs: (N, ...) what a paired architecture translates from; None where the data has none.
+        whole: a function that returns the real items of all parts; None where this is the whole batch. See
+            `whole_real`.
+        shared: whether G's phase takes up the fakes of this update of D.
+        fakes: (N, ...) the generated items once there are any. See `fake`.
+        made: the former name of `fakes`.
+    """
+
+    real: Tensor
+    z: Tensor
+    step: int
+    rng: Rng
+    labels: Tensor | None = None
+    fake_labels: Tensor | None = None
+    inputs: Tensor | None = None
+    whole: Callable[[], Tensor] | None = None
+    shared: bool = False
+    fakes: Tensor | None = None
+    made: InitVar[Tensor | None] = None
+
+    def __post_init__(self, made: Tensor | None) -> None:
+        if made is not None:
+            self.fakes = made
+
+    def fake(self, g: nn.Module, *, graph: bool = True) -> Tensor:
+        """G(z), once a batch: with `graph` for the generator's phase, without for D's."""
+        if self.fakes is None or (graph and not self.fakes.requires_grad):
+            with torch.set_grad_enabled(graph or self.shared):
+                self.fakes = g(self.z) if self.fake_labels is None else g(self.z, self.fake_labels)
+        return self.fakes if graph else self.fakes.detach()
+
+    def judge(self, d: Discriminator) -> Discriminator:
+        """`d` with the classes bound where training is conditional: items (N, ...), or several times N of them in the
+        same order, to logits."""
+        labels = self.fake_labels
+        return d if labels is None else lambda x: d(x, labels.repeat(len(x) // len(labels)))
+
+    def whole_real(self) -> Tensor:
+        """The real items of the whole batch, for a statistic over all of them where this is a part of it."""
+        return self.real if self.whole is None else self.whole()
+
+
+def _full(x: Tensor) -> Tensor:
+    """`x` as float32, or as the float64 that it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class Loss:
+    """An adversarial loss on raw logits. Either method may return one value an element or their mean: the trainer
+    averages. Logits come as float32.
+    """
+
+    needs_real = False
+    """Whether `generator` is given the real logits too, as relativistic losses want."""
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """What D minimises. Both inputs have the shape that D gives: (N,) or (N, ...)."""
+        raise TypeError(f"{type(self).__name__} must define discriminator(real_logits, fake_logits)")
+
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """What G minimises. `real_logits` is given if `needs_real`."""
+        raise TypeError(f"{type(self).__name__} must define generator(fake_logits, real_logits=None)")
+
+    def after_discriminator_step(self, d: nn.Module) -> None:
+        """Called after each update of D: the place for weight clipping."""
+
+
+class Penalty:
+    """A regulariser of D, added to its loss.
+
+    Args:
+        weight: its strength w; None: the class's own `weight`.
+    """
+
+    weight: float = 1.0
+    name: str = ""
+    """The registered name, under which it is logged; set by the trainer."""
+    every: int = 1
+    """A lazy penalty runs every this many steps and counts this many fold; set by the trainer."""
+
+    def __init__(self, weight: float | None = None) -> None:
+        if weight is not None:
+            self.weight = weight
+
+    def __call__(self, d: Discriminator, real: Tensor, fake: Tensor, *, batch: Batch) -> Tensor:
+        """The weighted penalty, a scalar.
+
+        Args:
+            d: the discriminator as a function of the items alone: classes and augmentation are bound in it, and
+                BatchNorm's statistics are constants, so that each logit depends on its own item.
+            real, fake: (N, ...) float32 without a graph, before augmentation.
+            batch: the phase's batch; draw from its `rng`.
+        """
+        raise TypeError(f"{type(self).__name__} must define __call__(d, real, fake, *, batch)")
+
+
+class Objective:
+    """What the trainer minimises in its two phases: a loss and penalties.
+
+    An architecture with an objective of its own brings a class with the same methods, whose constructor takes those of
+    these arguments that it can serve. Where that is an `nn.Module`, its parameters join the generator's optimizer and
+    its state the checkpoint.
+
+    Args:
+        loss: scores the logits.
+        penalties: added to D's loss, each every `penalty.every` steps.
+        pack: D judges this many samples at once, as one of so many times the channels (Lin et al. 2018, PacGAN).
+        augment: how images are changed before D sees them; see `ganzoo.training.augment`.
+    """
+
+    def __init__(
+        self, loss: Loss, penalties: Sequence[Penalty] = (), pack: int = 1, augment: Sequence[str] = ()
+    ) -> None:
+        self.loss = loss
+        self.penalties = penalties
+        self.pack = pack
+        self.augment = augment
+
+    def present(self, x: Tensor, batch: Batch) -> Tensor:
+        """Items (N, C, ...) as D sees them: augmented, and packed to (N / pack, pack C, ...)."""
+        if self.augment:
+            x = augment(x, self.augment, batch.rng)
+        return self._packed(x)
+
+    shown = present  # its former name
+
+    def _packed(self, x: Tensor) -> Tensor:
+        return x if self.pack == 1 else x.reshape(-1, self.pack * x.shape[1], *x.shape[2:])
+
+    def discriminator_loss(self, g: nn.Module, d: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """D's loss, a scalar with a graph, and values to log.
+
+        Logged: `d_loss` without penalties; each penalty under its name; `accuracy`, the share of (real, fake) pairs in
+        which D gives the real one the higher logit: 1 if D tells all apart, 0.5 if none.
+        """
+        fakes = batch.fake(g, graph=False)
+        real, fake = self.present(batch.real, batch), self.present(fakes, batch)
+        judge = batch.judge(d)
+        real_logits, fake_logits = _full(judge(real)), _full(judge(fake))
+        adversarial = self.loss.discriminator(real_logits, fake_logits).mean()
+        logs = {"d_loss": adversarial, "accuracy": (real_logits > fake_logits).float().mean()}
+        total = adversarial
+        for penalty in self.penalties:
+            if batch.step % penalty.every == 0:
+                value = self._penalise(penalty, d, fakes, batch)
+                logs[penalty.name or type(penalty).__name__.lower()] = value
+                total = total + penalty.every * value
+        return total, logs
+
+    def _penalise(self, penalty: Penalty, d: nn.Module, fakes: Tensor, batch: Batch) -> Tensor:
+        """The penalty on the items before augmentation, through it (as Huang et al. 2024 differentiate)."""
+        judge = batch.judge(d._call_impl)  # not the compiled call: torch.compile has no second derivatives
+
+        def augmented(x: Tensor) -> Tensor:
+            items = x.reshape(-1, x.shape[1] // self.pack, *x.shape[2:])
+            return judge(self._packed(augment(items, self.augment, batch.rng.child("augment"))))
+
+        independent = item_by_item(d, augmented if self.augment else judge)
+        real, fake = self._packed(_full(batch.real)), self._packed(_full(fakes))
+        # Second derivatives lose too much in bf16.
+        with torch.autocast(batch.real.device.type, enabled=False):
+            return penalty(independent, real, fake, batch=batch)
+
+    def generator_loss(self, g: nn.Module, d: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """G's loss, a scalar with a graph, and values to log (`g_loss`)."""
+        judge = batch.judge(d)
+        fake_logits = _full(judge(self.present(batch.fake(g), batch)))
+        real_logits: Any = None
+        if self.loss.needs_real:
+            with torch.no_grad():
+                real_logits = _full(judge(self.present(batch.real, batch)))
+        value = self.loss.generator(fake_logits, real_logits).mean()
+        return value, {"g_loss": value}

@@ -1,0 +1,161 @@
+"""What a person sees of a run, and what survives it: log lines, sample grids, checkpoints and the model folder."""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ganzoo.data.dataset import Data
+from ganzoo.evaluation.evaluator import Evaluator
+from ganzoo.files import replacing
+from ganzoo.sampling.pictures import overview
+from ganzoo.store.models import save_pretrained
+from ganzoo.store.runs import append_metrics, save_picture, step_name
+from ganzoo.training.distributed import World
+from ganzoo.training.objective import Batch
+from ganzoo.training.state import State, not_finite
+from ganzoo.training.warnings import TrainingWarnings, diversity
+from ganzoo.zoo.config import TrainConfig
+from ganzoo.zoo.plugins import registry
+
+logger = logging.getLogger("ganzoo")
+
+Log = dict[str, Any]
+
+
+class Recorder:
+    """Writes into the run folder; of several processes, the first one does.
+
+    Args:
+        config: the run's settings.
+        data: the training data.
+        folder: the run folder.
+        state: the state that is recorded.
+        evaluator: what measures it; None: nothing does.
+        world: the processes that train together.
+        on_log: called with each log line.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: Data,
+        folder: Path,
+        state: State,
+        evaluator: Evaluator | None,
+        world: World,
+        on_log: Callable[[Log], None] | None,
+    ) -> None:
+        self.config, self.folder, self.state, self.world, self.on_log = config, folder, state, world, on_log
+        self.draws = data.is_image and world.writes
+        self.evaluator = evaluator
+        self.warnings = TrainingWarnings()
+        self.entry: Log = {"step": state.step}
+        self.improved = False
+        self._logged_at, self._logged_step = time.perf_counter(), state.step
+
+    def due(self, every: int | None) -> bool:
+        """Whether something that happens every so many steps, and at the last one, happens now."""
+        step = self.state.step
+        return every is not None and (step % every == 0 or step == self.config.steps)
+
+    def log(self, batch: Batch) -> None:
+        """Write a line of metrics.jsonl: the means since the last one, and the diversity of the generator's batch.
+
+        Raises:
+            TrainingError: a mean is NaN or infinite.
+        """
+        state, now = self.state, time.perf_counter()
+        means = state.means.read()
+        if broken := [key for key, mean in means.items() if not math.isfinite(mean)]:
+            raise not_finite(broken[0], state.step, self.folder)
+        images = (state.step - self._logged_step) * self.config.batch_size * self.config.n_critic
+        speed = images / (now - self._logged_at)
+        self.entry = {"step": state.step, **means, "images_per_second": speed, "seconds": state.seconds}
+        if batch.fakes is not None:
+            self.entry["diversity"] = diversity(batch.fakes, batch.real).item()
+        self.improved = False
+        if self.due(self.config.eval_every) and self.evaluator is not None:
+            self._measure(self.evaluator)
+        self._logged_at, self._logged_step = time.perf_counter(), state.step
+        if self.world.writes:
+            self.warnings.check(self.entry)
+            append_metrics(self.folder, self.entry)
+            if self.on_log:
+                self.on_log(self.entry)
+
+    def _measure(self, evaluator: Evaluator) -> None:
+        """Add the FID of the averaged generator to the log line, and note whether it is the best so far."""
+        state, began_at = self.state, time.perf_counter()
+        state.refresh()
+        result = evaluator(state.ema)
+        self.entry["fid"] = result.values["fid"]
+        if result.fid_multiple is not None:
+            self.entry["fid_multiple"] = result.fid_multiple
+        self.improved = state.best is None or self.entry["fid"] < state.best["fid"]
+        if self.improved:
+            state.best = {"step": state.step, "fid": self.entry["fid"]}
+        state.began_at += time.perf_counter() - began_at  # measuring is not training
+
+    def sample(self) -> None:
+        """Write the grid of samples of this step, always from the same latents."""
+        if self.draws:
+            self.state.refresh()
+            save_picture(self.folder, self.state.step, overview(self.state.ema, self.config.seed))
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint, if everything in it is finite.
+
+        Raises:
+            TrainingError: something is NaN or infinite.
+            CheckpointError: it cannot be written.
+        """
+        self.state.check_finite(self.folder)
+        if self.world.writes:
+            self.state.save(self.folder)
+
+    def finish(self, run: Any, *, trained: bool) -> None:
+        """Refresh the averaged generator, and at the last step write the model folder.
+
+        Args:
+            run: what `train` is about to return.
+            trained: whether this call of `train` made a step.
+        """
+        state = self.state
+        state.refresh()
+        if not self.world.writes:
+            return
+        if state.best is not None:
+            path = self.folder / "checkpoints" / step_name(int(state.best["step"]))
+            logger.info("best fid %.4g at step %d, kept in %s", state.best["fid"], state.best["step"], path)
+        model = self.folder / "model"
+        if state.step >= self.config.steps and (trained or not model.exists()):
+            # Beside, then put in place: a full disk costs the new one, not that of a shorter run before it.
+            name = model.as_posix() if model.is_absolute() else f"./{model.as_posix()}"
+            with replacing(model) as temporary:
+                save_pretrained(run, temporary, name=name)
+
+
+def make_evaluator(config: TrainConfig, data: Data, device: torch.device, world: World) -> Evaluator | None:
+    """What measures the averaged generator while it trains, if anything is to; of several processes, on the first.
+
+    Raises:
+        EvaluationError: it cannot be measured.
+    """
+    if config.eval_every is None or not world.writes:
+        return None
+    named = config.data in registry().data and not config.data_options  # its test split gives a floor
+    return Evaluator(
+        config.data if named else data,
+        data_dir=config.data_dir,
+        metrics=("fid",),
+        features=config.eval_features,
+        n=config.eval_samples,
+        image_size=config.image_size,
+        channels=config.channels,
+        device=device,
+    )

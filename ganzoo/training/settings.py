@@ -1,0 +1,137 @@
+"""The settings of a run: as it was started, as it goes on, and as the weights it starts from require."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganzoo.errors import ConfigError
+from ganzoo.store.manifest import CONFIG, DISCRIMINATOR, MODEL, read_config
+from ganzoo.store.models import load_network
+from ganzoo.store.runs import Checkpoint, load_newest, open_run, read_training
+from ganzoo.store.source import find, is_model
+from ganzoo.zoo.config import MACHINE, TrainConfig
+
+logger = logging.getLogger("ganzoo")
+
+State = dict[str, Tensor] | None
+"""The state dict of a network, or None where it starts from random weights."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run does and where it starts.
+
+    Attributes:
+        config: its final settings.
+        recorded: the content of training.json, if the run goes on; else empty.
+        checkpoint: the newest checkpoint, if the run goes on and has one.
+        pretrained: the weights of the generator and the discriminator that a new run starts from.
+    """
+
+    config: TrainConfig
+    recorded: dict[str, Any]
+    checkpoint: Checkpoint | None = None
+    pretrained: tuple[State, State] = (None, None)
+
+
+def plan(config: TrainConfig, device: torch.device, resume: bool) -> Plan:
+    """Decide what a run does.
+
+    Raises:
+        ConfigError: settings that contradict those of the run to resume or of the weights to start from.
+        CheckpointError: the run to resume is damaged.
+        HubError, WeightsError, UnknownNameError: the weights to start from cannot be loaded.
+    """
+    recorded: dict[str, Any] = {}
+    checkpoint = None
+    pretrained: tuple[State, State] = (None, None)
+    if resume:
+        if config.out is None:
+            raise ConfigError("resume needs the run's folder: set out")
+        folder = Path(config.out)
+        if folder.exists() and any(folder.iterdir()):
+            began, recorded = read_training(folder)
+            config = _continued(began, config)
+            checkpoint = load_newest(folder)
+        else:
+            logger.info("nothing to resume in %s: starting there", folder)
+    config = config.replace(precision=choose_precision(config, device))
+    if config.start is not None and checkpoint is None:
+        config, pretrained = _start_from(config, config.start)
+    return Plan(config, recorded, checkpoint, pretrained)
+
+
+def choose_precision(config: TrainConfig, device: torch.device) -> str:
+    """Resolve "auto": the recipe's precision where the hardware computes it natively, else fp32."""
+    if config.precision != "auto":
+        return config.precision
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    return "bf16" if config.auto_precision == "bf16" and native else "fp32"
+
+
+def _continued(began: TrainConfig, config: TrainConfig) -> TrainConfig:
+    """The configuration to go on with: the run's own, but for a larger `steps` and the settings of the machine.
+
+    Raises:
+        ConfigError: another setting differs.
+    """
+    old, new = began.to_dict(), config.to_dict()
+    for key, value in new.items():
+        undecided = value is None or value == "auto"
+        if key in MACHINE or undecided or value == old[key] or (key == "steps" and value > old[key]):
+            continue
+        hint = (
+            "only a larger --steps can change" if key == "steps" else "leave it out, or train anew into another --out"
+        )
+        raise ConfigError(f"the run in {config.out} began with {key}={old[key]!r}, not {value!r}: {hint}")
+    return began.replace(**{key: value for key, value in new.items() if key in MACHINE or key == "steps"})
+
+
+def _start_from(config: TrainConfig, source: str) -> tuple[TrainConfig, tuple[State, State]]:
+    """The configuration with the settings of the weights it starts from, and both networks' weights.
+
+    The discriminator's are None where it was not published.
+
+    Raises:
+        ConfigError: weights of another architecture, or settings that contradict theirs.
+        HubError, WeightsError, UnknownNameError: the weights cannot be loaded.
+    """
+    folder = find(source, (CONFIG, MODEL, DISCRIMINATOR))
+    discriminator: State = None
+    model: dict[str, Any]
+    if is_model(folder):
+        published = read_config(folder)
+        model = vars(published)
+        generator = load_network(folder, "generator").state_dict()
+        if DISCRIMINATOR in published.files:
+            discriminator = load_network(folder, "discriminator").state_dict()
+        else:
+            logger.warning("%s was published without its discriminator, which starts from random weights", source)
+    else:
+        _, checkpoint = open_run(folder)
+        model = checkpoint.state["model"]
+        generator, discriminator = checkpoint.part("ema"), checkpoint.part("discriminator")
+    if model["architecture"] != config.architecture:
+        raise ConfigError(f"{source} is a {model['architecture']}, not a {config.architecture}")
+    settings: dict[str, Any] = {}
+    base = TrainConfig(config.architecture, recipe=config.recipe)
+    for role in ("generator", "discriminator"):
+        recipe = getattr(base, role)
+        # A setting of the recipe gives way to that of the weights.
+        explicit = {k: v for k, v in getattr(config, role).items() if k not in recipe or recipe[k] != v}
+        for key, value in explicit.items():
+            if role == "generator" and model[role].get(key) != value:
+                raise ConfigError(f"{source} has {role}.{key}={model[role].get(key)!r}, not {value!r}: leave it out")
+        settings[role] = {**model[role], **explicit}
+    if model["generator"].get("num_classes") is not None:
+        settings["conditional"] = True
+    for key in ("image_size", "channels"):
+        settings[key] = getattr(config, key) or model["generator"].get(key)
+    return config.replace(**settings), (generator, discriminator)

@@ -1,0 +1,183 @@
+"""Everything that training changes."""
+
+import copy
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganzoo.errors import CheckpointError, TrainingError
+from ganzoo.sampling.statistics import estimate_statistics
+from ganzoo.store.models import compare_tensors
+from ganzoo.store.runs import Checkpoint, load_newest, save_checkpoint
+from ganzoo.training.batchnorm import synchronise
+from ganzoo.training.build import Players
+from ganzoo.training.distributed import Reducer, World
+from ganzoo.training.optimizers import load_optimizer, make_optimizer, optimizer_tensors
+from ganzoo.training.schedules import Schedules
+from ganzoo.zoo.config import TrainConfig
+
+
+class Means:
+    """Means of logged values. They are summed on the device and read once a log line: a read each step would wait for
+    the device each time."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        for key, value in values.items():
+            self.totals[key] = self.totals[key] + value if key in self.totals else value
+            self.counts[key] = self.counts.get(key, 0) + 1
+
+    def read(self) -> dict[str, float]:
+        """The means so far; the next ones start anew."""
+        means = {key: total.item() / self.counts[key] for key, total in self.totals.items()}
+        self.totals.clear()
+        self.counts.clear()
+        return means
+
+
+class State:
+    """Networks, their average, optimizers and counters.
+
+    Args:
+        config: the run's settings.
+        players: both networks and their objective, on the CPU; they are moved and become this state's.
+        pretrained: state dicts of the two that training starts from; None: random weights.
+        device: where training runs.
+        world: the processes that train together.
+        memory_format: layout of the networks' weights.
+
+    Raises:
+        WeightsError: pretrained weights that do not fit the networks.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        players: Players,
+        pretrained: tuple[dict[str, Tensor] | None, dict[str, Tensor] | None],
+        device: torch.device,
+        world: World,
+        memory_format: torch.memory_format,
+    ) -> None:
+        self.config, self.device = config, device
+        self.g, self.d, self.objective, self.loss = players.g, players.d, players.objective, players.loss
+        for module, state in zip((self.g, self.d), pretrained, strict=True):
+            if state is not None:
+                compare_tensors(_shapes(state), _shapes(module.state_dict()), f"{config.start} with these settings")
+                module.load_state_dict(state)
+        for module in (self.g, self.d):
+            if hasattr(module, "prepare"):
+                module.prepare()  # type: ignore[operator]
+            module.to(device).to(memory_format=memory_format)
+        extra: list[nn.Parameter] = []
+        self.modules = {"generator": self.g, "discriminator": self.d}
+        if isinstance(self.objective, nn.Module):
+            extra = list(self.objective.to(device).parameters())
+            self.modules["objective"] = self.objective
+        self.ema = self.modules["ema"] = copy.deepcopy(self.g).requires_grad_(False).eval()
+        if world.size > 1:
+            synchronise(self.g)
+            synchronise(self.d)
+        if config.compile:
+            self.g.compile(dynamic=False)
+            self.d.compile(dynamic=False)
+        g_parameters = [p for p in [*self.g.parameters(), *extra] if p.requires_grad]
+        self.d_parameters = [p for p in self.d.parameters() if p.requires_grad]
+        self.g_optimizer = make_optimizer(config, g_parameters, config.lr)
+        self.d_optimizer = make_optimizer(config, self.d_parameters, config.d_lr or config.lr)
+        self.optimizers = {"g_optimizer": self.g_optimizer, "d_optimizer": self.d_optimizer}
+        self.g_reduce, self.d_reduce = Reducer(world, g_parameters), Reducer(world, self.d_parameters)
+        self.schedules = Schedules(config, players.penalties)
+        self.means = Means()
+        self.step = 0
+        self.best: dict[str, float] | None = None  # the step and the fid of the best checkpoint
+        self.began_at = time.perf_counter()
+        self._refreshed = -1
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, over all of its processes' lives; measuring does not count."""
+        return time.perf_counter() - self.began_at
+
+    def set_schedules(self) -> None:
+        """Set the learning rates and whatever else changes from step to step to their values of this step."""
+        self.schedules.apply(self.step, {"g": self.g_optimizer, "d": self.d_optimizer})
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Update the averaged generator's parameters."""
+        average: list[Tensor] = list(self.ema.parameters())
+        raw: list[Tensor] = list(self.g.parameters())
+        torch._foreach_lerp_(average, raw, 1 - self.schedules.decay(self.step))
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Bring the averaged generator's buffers up to its parameters, once a step at most."""
+        if self._refreshed != self.step:
+            for average, raw in zip(self.ema.buffers(), self.g.buffers(), strict=True):
+                average.copy_(raw)
+            estimate_statistics(self.ema)
+            self._refreshed = self.step
+
+    def check_finite(self, folder: Path) -> None:
+        """Raises TrainingError if a logged value, a weight or an average is NaN or infinite."""
+        broken = [key for key, total in self.means.totals.items() if not math.isfinite(total.item())]
+        for name, module in self.modules.items():
+            if not all(p.isfinite().all() for p in module.parameters()):
+                broken.append(name)
+        if broken:
+            raise not_finite(broken[0], self.step, folder)
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint into the run folder.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        self.refresh()
+        tensors = {
+            f"{name}.{key}": value
+            for name, module in self.modules.items()
+            for key, value in module.state_dict().items()
+        }
+        for name, optimizer in self.optimizers.items():
+            tensors |= {f"{name}.{key}": value for key, value in optimizer_tensors(optimizer).items()}
+        tensors |= {f"totals.{key}": value for key, value in self.means.totals.items()}
+        model: dict[str, Any] = {"architecture": self.config.architecture}
+        model |= {"generator": self.g.config, "discriminator": self.d.config}
+        state = {"seconds": self.seconds, "counts": self.means.counts, "model": model, "best": self.best}
+        save_checkpoint(folder, self.step, tensors, state, best=None if self.best is None else int(self.best["step"]))
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue from a checkpoint."""
+        self.step, self.best = checkpoint.step, checkpoint.state.get("best")
+        self.began_at -= checkpoint.state["seconds"]
+        for name, module in self.modules.items():
+            module.load_state_dict(checkpoint.part(name))
+        for name, optimizer in self.optimizers.items():
+            load_optimizer(optimizer, checkpoint.part(name))
+        self.means.counts = dict(checkpoint.state["counts"])
+        self.means.totals = {key: value.to(self.device) for key, value in checkpoint.part("totals").items()}
+
+
+def not_finite(name: str, step: int, folder: Path) -> TrainingError:
+    """The error for a value that became NaN or infinite."""
+    try:
+        checkpoint = load_newest(folder)
+    except CheckpointError:
+        checkpoint = None
+    rest = f"the last whole checkpoint is {checkpoint.path}" if checkpoint else "there was no checkpoint yet"
+    hint = "Try a lower --lr, another --loss, or a --penalty such as r1"
+    return TrainingError(f"{name} became NaN or infinite by step {step}; {rest}. {hint}")
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    return {key: (tensor.dtype, tuple(tensor.shape)) for key, tensor in tensors.items()}

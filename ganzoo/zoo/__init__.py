@@ -1,0 +1,1 @@
+"""What is registered, how plugins register it, and how a configuration and networks are built from it."""

@@ -1,0 +1,297 @@
+"""The training configuration: every setting in one dataclass, checked and complete the moment it exists.
+
+Imports no torch. Precedence: the defaults below < the architecture's recipe < a configuration file < settings given
+directly.
+"""
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ganzoo.errors import ConfigError, did_you_mean
+from ganzoo.zoo.plugins import registry
+
+DOTTED = {
+    "generator": "generator",
+    "discriminator": "discriminator",
+    "loss": "loss_options",
+    "objective": "objective_options",
+    "data": "data_options",
+    "schedules": "schedules",
+}
+"""Where a dotted key such as `loss.clip` goes."""
+
+SCHEDULED = ("lr", "d_lr", "beta1", "beta2", "ema_decay", "ema_halflife")
+"""Numbers that `schedules` can change during training, beside the weights of penalties."""
+
+MACHINE = frozenset({"accumulate", "compile", "data_dir", "device", "out"})
+"""Settings that decide where and how a run computes, not what it learns: a resumed run may change them."""
+
+
+@dataclass(frozen=True)
+class PenaltySpec:
+    """A penalty as `NAME[=WEIGHT[@EVERY]]` spells it, such as `gp`, `r1=0.5` or `r1=1@4`."""
+
+    name: str
+    weight: float | None
+    every: int
+
+    @classmethod
+    def parse(cls, text: str) -> "PenaltySpec":
+        """Raises ConfigError if `text` is not of that form. Does not ask whether the penalty exists."""
+        name, equals, rest = text.partition("=")
+        weight, at, every = rest.partition("@")
+        if not equals and "@" in name:
+            name, at, every = name.partition("@")
+        try:
+            spec = cls(name, float(weight) if weight else None, int(every) if at else 1)
+        except ValueError:
+            spec = None
+        if (
+            spec is None
+            or not name
+            or (equals and not weight)
+            or spec.every < 1
+            or not 0 <= (spec.weight or 0) < math.inf
+        ):
+            raise ConfigError(f"penalty {text!r} is not of the form NAME[=WEIGHT[@EVERY]], such as gp=10 or r1=1@4")
+        return spec
+
+
+def _at_least(least: float, default: Any) -> Any:
+    return field(default=default, metadata={"least": least})
+
+
+def _above(bound: float, default: Any) -> Any:
+    return field(default=default, metadata={"above": bound})
+
+
+@dataclass(frozen=True, init=False)
+class TrainConfig:
+    """Everything that decides what a training run does.
+
+    `TrainConfig("dcgan", steps=1000, generator={"width": 32})` merges the defaults, the recipe and the settings given
+    (dictionaries key by key) and checks the result, so whatever exists is complete and valid. `image_size` and
+    `channels` stay None where the data decides.
+
+    Raises:
+        ConfigError: an unknown setting (with the nearest known one), a wrong type or a value out of range.
+        UnknownNameError: an architecture, loss or penalty that is not registered.
+    """
+
+    architecture: str
+    recipe: str = "default"
+    # data
+    data: str = "digits"  # a registered name, a folder or zip of images, or hf:ORG/NAME
+    data_dir: str = "data"  # where named data sets lie or are downloaded to
+    data_options: dict[str, Any] = field(default_factory=dict)  # keywords for the loader of named data or hf:
+    image_size: int | None = _at_least(1, None)  # pixels; None: the data's own
+    channels: int | None = _at_least(1, None)  # None: the data's own
+    flip: bool = False  # mirror half of the images, drawn anew each time
+    conditional: bool = False  # generate by class: the data's labels go to both networks
+    # networks and objective
+    generator: dict[str, Any] = field(default_factory=dict)
+    discriminator: dict[str, Any] = field(default_factory=dict)
+    loss: str = ""  # empty: the one that names the architecture
+    loss_options: dict[str, Any] = field(default_factory=dict)
+    penalties: list[str] = field(default_factory=list)  # each NAME[=WEIGHT[@EVERY]]
+    pack: int = _at_least(1, 1)  # samples that D judges at once
+    augment: list[str] = field(default_factory=list)  # of what D sees: color, translation, cutout
+    objective_options: dict[str, Any] = field(default_factory=dict)
+    start: str | None = None  # a SOURCE of weights to fine-tune; None: random ones
+    # optimisation
+    steps: int = _at_least(1, 2000)  # generator updates
+    batch_size: int = _at_least(1, 64)
+    n_critic: int = _at_least(1, 1)  # discriminator updates per generator update
+    optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
+    lr: float = _above(0, 2e-4)
+    d_lr: float | None = _above(0, None)  # None: same as lr
+    lr_schedule: Literal["constant", "linear", "cosine"] = "constant"  # the last two fall to zero at the last step
+    betas: list[float] = field(default_factory=lambda: [0.5, 0.999])  # Adam's; momentum for SGD is the first
+    eps: float = _above(0, 1e-8)  # what Adam and RMSprop add to a gradient's size before dividing by it
+    ema_decay: float = _at_least(0, 0.999)  # of the averaged generator, reached by ramp-up; 0 keeps the raw one
+    ema_halflife: float | None = _at_least(0, None)  # instead: images in which the average forgets half of a weight
+    schedules: dict[str, Any] = field(default_factory=dict)  # the final value of each number that changes on the way
+    schedule_steps: int | None = _at_least(1, None)  # steps to get there, along half a cosine; None: all steps
+    # running
+    seed: int = _at_least(0, 0)
+    device: str = "auto"
+    accumulate: int = _at_least(1, 1)  # parts that a process takes its share of a batch in, to save memory
+    compile: bool = False  # torch.compile both networks
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    auto_precision: Literal["fp32", "bf16"] = "fp32"  # what "auto" means on hardware that is fast at it
+    log_every: int = _at_least(1, 50)
+    eval_every: int | None = _at_least(1, None)  # steps between measurements of fid; None: none
+    eval_samples: int = _at_least(2, 10_000)  # generated for each
+    eval_features: str | None = None  # None: what suits the data
+    sample_every: int = _at_least(1, 500)
+    checkpoint_every: int = _at_least(1, 500)
+    out: str | None = None  # the run folder; None: the next free number under runs/
+
+    def __init__(self, architecture: str, recipe: str = "default", **settings: Any) -> None:
+        known = registry().architecture(architecture)
+        recipes = {"default": {}, **(known.recipes or {})}
+        if recipe not in recipes:
+            raise ConfigError(f"{architecture} has no recipe {recipe!r}: {did_you_mean(recipe, recipes)}")
+        values: dict[str, Any] = {"architecture": architecture, "recipe": recipe, "loss": known.loss}
+        merge(values, recipes[recipe], f"the recipe {recipe!r} of {architecture}")
+        merge(values, settings, "TrainConfig")
+        self._assign(values)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
+        """The configuration that `to_dict` wrote: nothing is merged in, everything is checked."""
+        config = cls.__new__(cls)
+        _refuse_unknown(values, "the stored configuration")
+        config._assign(values)
+        return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every setting, as JSON can hold it."""
+        return dataclasses.asdict(self)
+
+    def replace(self, **changes: Any) -> "TrainConfig":
+        """A copy with some settings changed, checked anew."""
+        return self.from_dict({**self.to_dict(), **changes})
+
+    @property
+    def penalty_specs(self) -> list[PenaltySpec]:
+        return [PenaltySpec.parse(text) for text in self.penalties]
+
+    def _assign(self, values: Mapping[str, Any]) -> None:
+        hints = typing.get_type_hints(type(self))
+        for f in dataclasses.fields(self):
+            if f.name in values:
+                value = _checked(f.name, values[f.name], hints[f.name], f.metadata)
+            elif f.default_factory is not dataclasses.MISSING:
+                value = f.default_factory()
+            elif f.default is not dataclasses.MISSING:
+                value = f.default
+            else:
+                raise ConfigError(f"the configuration lacks {f.name!r}")
+            object.__setattr__(self, f.name, value)
+        registry().loss(self.loss)
+        for spec in self.penalty_specs:
+            registry().penalty(spec.name)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"betas must be two numbers from 0 up to but not 1, not {self.betas}")
+        if not self.ema_decay < 1:
+            raise ConfigError(f"ema_decay must be below 1, not {self.ema_decay}")
+        self._check_schedules()
+
+    def _check_schedules(self) -> None:
+        names = {*SCHEDULED, *(spec.name for spec in self.penalty_specs)}
+        for name, final in self.schedules.items():
+            if name not in names:
+                raise ConfigError(f"schedules has no number {name!r}: {did_you_mean(name, names)}")
+            number = isinstance(final, int | float) and not isinstance(final, bool)
+            if not number or not math.isfinite(final) or final < 0:
+                raise ConfigError(f"schedules.{name} must be a number from 0 on, not {final!r}")
+            if name in ("beta1", "beta2", "ema_decay") and final >= 1:
+                raise ConfigError(f"schedules.{name} must be below 1, not {final}")
+        if "ema_halflife" in self.schedules and self.ema_halflife is None:
+            raise ConfigError("schedules.ema_halflife needs a start: set ema_halflife too, 0 for no averaging at first")
+        if self.lr_schedule != "constant" and {"lr", "d_lr"} & self.schedules.keys():
+            raise ConfigError(f"lr_schedule={self.lr_schedule} and schedules both change the learning rate: keep one")
+
+
+def merge(values: dict[str, Any], settings: Mapping[str, Any], source: str) -> None:
+    """Lay `settings` over `values`: dictionaries key by key, all else replaced. `generator.width` counts as a key of
+    the dictionary `generator`.
+
+    Raises:
+        ConfigError: a setting that does not exist.
+    """
+    settings = expand(settings)
+    _refuse_unknown(settings, source)
+    if "loss" in values and settings.get("loss", values["loss"]) != values["loss"]:
+        values.pop("loss_options", None)  # they were another loss's
+    for key, value in settings.items():
+        values[key] = {**values.get(key, {}), **value} if isinstance(value, Mapping) else value
+
+
+def expand(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"generator.width": 64}` as `{"generator": {"width": 64}}`."""
+    nested: dict[str, Any] = {}
+    for key, value in settings.items():
+        prefix, dot, rest = key.partition(".")
+        if dot:
+            if prefix not in DOTTED:
+                raise ConfigError(f"no setting {key!r}: the part before the dot is one of {', '.join(DOTTED)}")
+            nested[DOTTED[prefix]] = {**nested.get(DOTTED[prefix], {}), rest: value}
+        elif isinstance(value, Mapping):
+            nested[key] = {**nested.get(key, {}), **value}
+        else:
+            nested[key] = value
+    return nested
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The settings in a JSON configuration file.
+
+    Raises:
+        ConfigError: it cannot be read, or is not a JSON object.
+    """
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"the configuration file {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"the configuration file {path} is not JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"the configuration file {path} must hold a JSON object, not a {type(settings).__name__}")
+    return settings
+
+
+def _refuse_unknown(settings: Mapping[str, Any], source: str) -> None:
+    names = {f.name for f in dataclasses.fields(TrainConfig)}
+    for key in settings:
+        if key not in names:
+            raise ConfigError(f"{source} has no setting {key!r}: {did_you_mean(key, names)}")
+
+
+def _checked(name: str, value: Any, hint: Any, limits: Mapping[str, float]) -> Any:
+    """`value` as the field's type, or a ConfigError that says what it should have been."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and types.NoneType in options:
+        return None
+    kind = options[0]
+    if typing.get_origin(kind) is Literal:
+        choices = typing.get_args(kind)
+        if value not in choices:
+            raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        return value
+    kind = typing.get_origin(kind) or kind
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if kind is list and isinstance(value, tuple):
+        value = list(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ConfigError(f"{name} must be {_described(kind)}, not {value!r}")
+    if kind is list:
+        (inner,) = typing.get_args(options[0])
+        return [_checked(f"each of {name}", item, inner, {}) for item in value]
+    if kind is float and not math.isfinite(value):
+        raise ConfigError(f"{name} must be a finite number, not {value}")
+    if "least" in limits and value < limits["least"]:
+        raise ConfigError(f"{name} must be at least {limits['least']}, not {value}")
+    if "above" in limits and value <= limits["above"]:
+        raise ConfigError(f"{name} must be above {limits['above']}, not {value}")
+    return dict(value) if kind is dict else value
+
+
+def _described(kind: type) -> str:
+    return {
+        int: "a whole number",
+        float: "a number",
+        str: "a word",
+        bool: "true or false",
+        list: "a list",
+        dict: "an object",
+    }[kind]

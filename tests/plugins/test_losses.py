@@ -1,0 +1,249 @@
+"""Losses and penalties against values and gradients worked out by hand, and against finite differences."""
+
+import math
+
+import pytest
+import torch
+
+import ganzoo
+from ganzoo import Batch, Rng
+from ganzoo.zoo.networks import resolve
+from ganzoo.zoo.plugins import registry
+
+LN2 = math.log(2)
+LN3 = math.log(3)
+# sigma(0) = 1/2, sigma(ln 3) = 3/4, sigma(-ln 3) = 1/4: so softplus(ln 3) = ln 4, softplus(-ln 3) = ln(4/3).
+LN4, LN43 = math.log(4), math.log(4 / 3)
+
+
+def make(kind, name, **options):
+    return resolve(getattr(registry(), kind)[name].target)(**options)
+
+
+# name: (real, fake), D's loss, its gradients on real and fake, G's loss, its gradient on fake
+BY_HAND = {
+    "minimax": [
+        ((0.0, 0.0), 2 * LN2, (-0.5, 0.5), -LN2, -0.5),
+        ((LN3, -LN3), 2 * LN43, (-0.25, 0.25), -LN43, -0.25),
+    ],
+    "nonsaturating": [
+        ((0.0, 0.0), 2 * LN2, (-0.5, 0.5), LN2, -0.5),
+        ((LN3, -LN3), 2 * LN43, (-0.25, 0.25), LN4, -0.75),
+    ],
+    "lsgan": [((3.0, 2.0), (4 + 4) / 2, (2.0, 2.0), 0.5, 1.0), ((1.0, 0.0), 0.0, (0.0, 0.0), 0.5, -1.0)],
+    "hinge": [((0.5, 0.5), 0.5 + 1.5, (-1.0, 1.0), -0.5, -1.0), ((2.0, -3.0), 0.0, (0.0, 0.0), 3.0, -1.0)],
+    "wasserstein": [((5.0, 2.0), -3.0, (-1.0, 1.0), -2.0, -1.0)],
+    "rpgan": [((0.0, 0.0), LN2, (-0.5, 0.5), LN2, -0.5), ((LN3, 0.0), LN43, (-0.25, 0.25), LN4, -0.75)],
+}  # fmt: skip
+
+
+def test_every_built_in_loss_is_worked_out_by_hand():
+    assert set(BY_HAND) == {n for n, e in registry().losses.items() if e.plugin == "ganzoo:losses"}
+
+
+@pytest.mark.parametrize(("name", "case"), [(name, case) for name, cases in BY_HAND.items() for case in cases])
+def test_loss_by_hand(name, case):
+    (r, f), d_value, d_gradients, g_value, g_gradient = case
+    loss = make("losses", name)
+    real, fake = (torch.tensor([value], dtype=torch.float64, requires_grad=True) for value in (r, f))
+    value = loss.discriminator(real, fake).mean()
+    assert value.item() == pytest.approx(d_value, abs=1e-12)
+    got = torch.autograd.grad(value, (real, fake))
+    assert [g.item() for g in got] == pytest.approx(d_gradients, abs=1e-12)
+    value = loss.generator(fake, real.detach() if loss.needs_real else None).mean()
+    assert value.item() == pytest.approx(g_value, abs=1e-12)
+    (got,) = torch.autograd.grad(value, fake)
+    assert got.item() == pytest.approx(g_gradient, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(BY_HAND))
+def test_loss_finite_differences(name):
+    loss = make("losses", name)
+    rng = torch.Generator().manual_seed(1)
+    real, fake = (torch.randn(7, dtype=torch.float64, generator=rng).requires_grad_() for _ in range(2))
+    assert torch.autograd.gradcheck(lambda r, f: loss.discriminator(r, f).mean(), (real, fake))
+    assert torch.autograd.gradcheck(lambda f: loss.generator(f, real.detach()).mean(), (fake,))
+
+
+@pytest.mark.parametrize("name", sorted(BY_HAND))
+def test_loss_pushes_the_right_way(name):
+    """D lowers its loss by raising r - f, G by raising f: the mistake that trained a well-known WGAN backwards."""
+    loss = make("losses", name)
+    real, fake = torch.tensor([0.2], requires_grad=True), torch.tensor([0.1], requires_grad=True)
+    d_real, d_fake = torch.autograd.grad(loss.discriminator(real, fake).mean(), (real, fake))
+    (g_fake,) = torch.autograd.grad(loss.generator(fake, real.detach()).mean(), fake)
+    assert d_real < 0 < d_fake
+    assert g_fake < 0
+
+
+def test_relativistic_loss_says_that_it_needs_real_logits():
+    loss = make("losses", "rpgan")
+    assert loss.needs_real
+    with pytest.raises(TypeError, match="real logits"):
+        loss.generator(torch.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("options", "bound"),
+    [
+        ({}, 0.01),
+        ({"clip": 0.5}, 0.5),
+        ({"penalized": True}, None),
+        ({"clip": None}, None),
+        ({"clip": 0.5, "penalized": True}, 0.5),
+    ],
+)
+def test_weight_clipping(options, bound):
+    critic = torch.nn.Linear(4, 1)
+    with torch.no_grad():
+        critic.weight.copy_(torch.tensor([[-2.0, 0.001, 0.3, 2.0]]))
+    before = critic.weight.detach().clone()
+    make("losses", "wasserstein", **options).after_discriminator_step(critic)
+    wanted = before if bound is None else before.clamp(-bound, bound)
+    assert torch.equal(critic.weight, wanted)
+
+
+@pytest.mark.parametrize("clip", [0, -1, "always"])
+def test_senseless_clip(clip):
+    with pytest.raises(ValueError, match="clip"):
+        make("losses", "wasserstein", clip=clip)
+
+
+# Penalties. D(x) = a . x has gradient a everywhere, D(x) = |x|^2 / 2 has gradient x.
+
+
+def batch_of(real, seed=0):
+    return Batch(real, torch.zeros(len(real), 1), 0, Rng(seed, 0, "d0"))
+
+
+def linear(slope):
+    a = torch.tensor(slope)
+    return lambda x: (x.flatten(1) * a).sum(1)
+
+
+def bowl(x):
+    return x.flatten(1).square().sum(1) / 2
+
+
+@pytest.mark.parametrize(
+    ("name", "weight", "slope", "value"),
+    [
+        ("gp", 10.0, [3.0, 4.0], 10 * (5 - 1) ** 2),
+        ("gp", 2.0, [0.6, 0.8], 0.0),
+        ("dragan", 10.0, [3.0, 4.0], 10 * (5 - 1) ** 2),
+        ("r1", 2.0, [3.0, 4.0], 2 / 2 * 25),
+        ("r2", 0.5, [3.0, 4.0], 0.5 / 2 * 25),
+    ],
+)
+def test_penalty_of_a_linear_critic(name, weight, slope, value):
+    rng = torch.Generator().manual_seed(0)
+    real, fake = torch.randn(6, 2, generator=rng), torch.randn(6, 2, generator=rng)
+    got = make("penalties", name, weight=weight)(linear(slope), real, fake, batch=batch_of(real))
+    assert got.shape == ()
+    assert got.item() == pytest.approx(value, abs=1e-4)
+
+
+def test_r1_looks_at_real_and_r2_at_fake():
+    real, fake = torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 2.0]])
+    assert make("penalties", "r1")(bowl, real, fake, batch=batch_of(real)).item() == pytest.approx(25 / 2)
+    assert make("penalties", "r2")(bowl, real, fake, batch=batch_of(real)).item() == pytest.approx(5 / 2)
+
+
+def test_gp_looks_between_real_and_fake_at_one_epsilon_a_sample():
+    """With D = |x|^2/2 the norm is |x'|, so the penalty gives epsilon away."""
+    real, fake = torch.zeros(4, 3, 2, 2), torch.ones(4, 3, 2, 2)
+    epsilon = Rng(5, 0, "d0").rand(4, 1, 1, 1).flatten()
+    got = make("penalties", "gp", weight=1.0)(bowl, real, fake, batch=batch_of(real, seed=5))
+    assert got.item() == pytest.approx((epsilon * math.sqrt(12) - 1).square().mean().item(), rel=1e-5)
+
+
+def test_dragan_stays_near_real_items():
+    rng = torch.Generator().manual_seed(0)
+    real, fake = torch.randn(64, 2, generator=rng), torch.full((64, 2), 1e6)
+    got = make("penalties", "dragan", weight=1.0)(bowl, real, fake, batch=batch_of(real))
+    near = (real.norm(dim=1) - 1).square().mean().item()
+    assert got.item() != pytest.approx(near, rel=1e-3)  # perturbed
+    assert got.item() == pytest.approx(near, rel=1.0)  # but not by much
+
+
+@pytest.mark.parametrize("name", ["gp", "r1", "r2", "dragan"])
+def test_penalty_norm_runs_over_all_dimensions_but_the_first(name):
+    """The same numbers as an image and as a vector: a norm over the channels alone would differ."""
+    rng = torch.Generator().manual_seed(0)
+    real, fake = (torch.randn(5, 3, 2, 2, generator=rng) for _ in range(2))
+    penalty = make("penalties", name)
+    image = penalty(bowl, real, fake, batch=batch_of(real))
+    vector = penalty(bowl, real.flatten(1), fake.flatten(1), batch=batch_of(real))
+    if name == "dragan":  # draws a number a value: the same count in another shape
+        assert image.item() == pytest.approx(vector.item(), rel=0.2)
+    else:
+        assert image.item() == pytest.approx(vector.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gp", "r1", "r2", "dragan"])
+def test_penalty_gradient_against_finite_differences(name):
+    """The gradient on the critic's weights goes through the gradient on its input: double backward."""
+    rng = torch.Generator().manual_seed(3)
+    real, fake = (torch.randn(6, 3, dtype=torch.float64, generator=rng) for _ in range(2))
+    shapes = [(5, 3), (5,), (1, 5)]
+    weights = [torch.randn(*s, dtype=torch.float64, generator=rng).requires_grad_() for s in shapes]
+
+    def penalised(w1, b1, w2):
+        def critic(x):
+            return (torch.tanh(x @ w1.T + b1) @ w2.T).squeeze(1)
+
+        return make("penalties", name)(critic, real, fake, batch=batch_of(real))
+
+    assert torch.autograd.gradcheck(penalised, weights, atol=1e-4)
+
+
+def test_penalty_leaves_no_graph_on_its_inputs():
+    real, fake = torch.ones(2, 2), torch.ones(2, 2)
+    for name in ganzoo.list_penalties():
+        make("penalties", name)(bowl, real, fake, batch=batch_of(real))
+    assert not real.requires_grad
+    assert not fake.requires_grad
+
+
+# The standard objective.
+
+
+class Recorder(ganzoo.Loss):
+    def discriminator(self, real_logits, fake_logits):
+        return fake_logits - real_logits
+
+    def generator(self, fake_logits, real_logits=None):
+        return -fake_logits
+
+
+class Constant(ganzoo.Penalty):
+    def __call__(self, d, real, fake, *, batch):
+        return d(real).sum() * 0 + self.weight
+
+
+def test_lazy_penalty_runs_every_k_steps_and_counts_k_fold():
+    d = torch.nn.Linear(2, 1)
+    penalty = Constant(weight=0.5)
+    penalty.every = 4
+    objective = ganzoo.Objective(Recorder(), [penalty])
+    totals = []
+    for step in range(8):
+        batch = Batch(torch.ones(3, 2), torch.ones(3, 2), step, Rng(0, step, "d0"))
+        total, logs = objective.discriminator_loss(torch.nn.Identity(), d, batch)
+        totals.append(round((total - logs["d_loss"]).item(), 5))
+    assert totals == [2.0, 0, 0, 0, 2.0, 0, 0, 0]
+
+
+def test_discriminator_phase_builds_no_graph_through_the_generator():
+    g, d = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
+    batch = Batch(torch.ones(3, 2), torch.ones(3, 2), 0, Rng(0, 0, "d0"))
+    total, _ = ganzoo.Objective(Recorder()).discriminator_loss(g, d, batch)
+    total.backward()
+    assert d.weight.grad is not None
+    assert g.weight.grad is None
+
+
+def test_accuracy_is_the_share_of_pairs_ranked_right():
+    batch = Batch(torch.tensor([[1.0], [1.0], [-1.0], [1.0]]), torch.zeros(4, 1), 0, Rng(0, 0, "d0"))
+    _, logs = ganzoo.Objective(Recorder()).discriminator_loss(torch.nn.Identity(), torch.nn.Identity(), batch)
+    assert logs["accuracy"].item() == 0.75

@@ -1,0 +1,127 @@
+"""The benchmark suite: both sides train the same networks, and it reports what it promises. No timing is asserted."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import ganzoo
+from ganzoo.data.dataset import load
+from ganzoo.training.build import build_players
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import leaderboard
+import run
+import textbook
+from sides import CASES
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_both_sides_train_the_same_networks(name):
+    case = CASES[name]
+    config = ganzoo.TrainConfig(**case.settings())
+    data = load("digits", image_size=case.image_size, channels=case.channels)
+    players = build_players(config, data)
+    mine = players.g, players.d
+    theirs = getattr(textbook, case.networks)(case.critic)
+    for a, b in zip(mine, theirs, strict=True):
+        assert [p.shape for p in a.parameters()] == [p.shape for p in b.parameters()]
+        assert [p.shape for p in a.buffers()] == [p.shape for p in b.buffers()]
+    assert (config.batch_size, config.n_critic) == (case.batch_size, case.n_critic)
+    assert bool(config.penalties) == case.penalty
+    assert config.loss == ("wasserstein" if case.critic else "nonsaturating")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_textbook_step_trains(name):
+    case = CASES[name]
+    torch.manual_seed(0)
+    networks = getattr(textbook, case.networks)(case.critic)
+    # Weights alone: a critic's last bias is in both terms of the Wasserstein loss, with opposite signs.
+    weights = [p for network in networks for p in network.parameters() if p.dim() > 1]
+    before = [p.detach().clone() for p in weights]
+    dataset = textbook.Photos() if case.image_size == 64 else textbook.Digits()
+    assert dataset[0][0].shape == (case.channels, case.image_size, case.image_size)
+    assert -1 <= dataset[0][0].min() < -0.9 < 0.9 < dataset[0][0].max() <= 1
+
+    class Enough(Exception):
+        pass
+
+    seen = []
+
+    def stop(images):
+        seen.append(images)
+        raise Enough
+
+    with pytest.raises(Enough):
+        getattr(textbook, case.loop)(networks, dataset, 8, torch.device("cpu"), stop)
+    assert seen == [8 * case.n_critic]
+    assert all(p.isfinite().all() for p in weights)
+    assert all(not torch.equal(old, new) for old, new in zip(before, weights, strict=True))
+
+
+def test_arithmetic_is_counted():
+    """The MLP by hand: G's and D's weights, each pass 2 a weight; D's first layer owes its real and fake inputs no
+    gradient, and no more does G's its latents; D's weights get none in G's step."""
+    g = [100 * 256, 256 * 512, 512 * 1024, 1024 * 784]
+    d = [784 * 512, 512 * 256, 256]
+    d_phase = 2 * (3 * sum(d) - d[0])
+    g_phase = (3 * sum(g) - g[0]) + 2 * sum(d)  # its pass forward serves D's phase too
+    assert run.flops_per_image(CASES["vanilla"]) == 2 * (d_phase + g_phase)
+
+
+def test_the_suite_reports_what_it_promises(tmp_path):
+    readme, record = tmp_path / "README.md", tmp_path / "record.json"
+    readme.write_text("above\n<!-- bench -->\nold\n<!-- /bench -->\nbelow\n")
+    command = [sys.executable, run.__file__, "--quick", "--only", "vanilla", "--variants", "fp32"]
+    sizes = ["--rounds", "2", "--seconds", "0.05", "--threads", "1", "--date", "a day"]
+    done = subprocess.run(
+        [*command, *sizes, "--json", str(record), "--write", str(readme)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(record.read_text())
+    assert found["machine"].keys() == {"cpu", "cpus", "threads", "device", "system", "python", "torch", "ganzoo"}
+    assert (found["machine"]["threads"], found["date"]) == (1, "a day")
+    assert found["peaks"]["gemm"]["fp32"] > 0 < found["peaks"]["conv"]["fp32"]
+    case = found["cases"]["vanilla"]
+    assert case["textbook"]["images_per_second"] > 0 < case["textbook"]["memory"]
+    mine = case["ganzoo"]["fp32"]
+    assert len(mine["ratios"]) == 2
+    for key in ("images_per_second", "ratio", "memory", "flops_per_second", "of_gemm_peak", "of_conv_peak"):
+        assert mine[key] > 0
+    assert readme.read_text() == f"above\n<!-- bench -->\n{done.stdout}<!-- /bench -->\nbelow\n"
+    assert "| MLP GAN, 28 px, batch 64 |" in done.stdout
+
+
+def test_readme_shows_the_leaderboard_of_the_records():
+    records = json.loads(leaderboard.RECORDS.read_text())
+    text = (leaderboard.ROOT / "README.md").read_text()
+    shown = text.partition(leaderboard.MARKS[0])[2].partition(leaderboard.MARKS[1])[0]
+    assert shown == "".join(f"{line}\n" for line in leaderboard.table(records))
+
+
+def test_a_record_of_a_run(tmp_path):
+    settings = {
+        "steps": 4,
+        "batch_size": 16,
+        "eval_every": 2,
+        "eval_samples": 300,
+        "generator": {"hidden": [8]},
+        "seed": 3,
+    }
+    run = ganzoo.train(ganzoo.TrainConfig("vanilla", out=str(tmp_path / "run"), **settings))
+    evaluator = ganzoo.Evaluator("digits", metrics=("fid", "prdc", "modes"), n=300)
+    made = leaderboard.record(run.folder, evaluator)
+    assert made["command"] == "ganzoo train vanilla --set 'generator.hidden=[8]' --steps 4 --batch-size 16"
+    assert [point["step"] for point in made["curve"]] == [2, 4]
+    assert made["images"] == 64
+    assert made["curve"][1]["fid"] == pytest.approx(made["result"]["values"]["fid"])
+    again = {**made, "seed": 4, "result": {**made["result"], "values": {**made["result"]["values"], "kl": 0.5}}}
+    header, _, row, *_ = leaderboard.table([made, again])
+    assert len(row.split("|")) == len(header.split("|"))
+    assert row.startswith(f"| `{made['command']}` | 2 |")
+    kl = (made["result"]["values"]["kl"] + 0.5) / 2
+    assert f"{kl:.2g} ± " in row

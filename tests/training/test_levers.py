@@ -1,0 +1,238 @@
+"""What helps a GAN train, each an option of any architecture: augmentation, packing, spectral norm, and the signs of
+trouble."""
+
+import json
+import logging
+
+import pytest
+import torch
+
+import ganzoo
+import tiny
+from ganzoo import ConfigError, Rng, TrainConfig
+from ganzoo.store import runs
+from ganzoo.store.runs import load_run
+from ganzoo.training.augment import POLICIES, augment
+from ganzoo.training.warnings import LINES, TrainingWarnings, diversity
+from ganzoo.zoo.networks import resolve
+from ganzoo.zoo.plugins import registry
+
+SMALL = {"generator": {"width": 4}, "discriminator": {"width": 4}, "batch_size": 8, "steps": 6, "out": "run"}
+SMALL |= {"log_every": 2, "checkpoint_every": 3, "penalties": [], "precision": "fp32", "lr_schedule": "constant"}
+
+
+def images(n=64, channels=3, size=16):
+    return torch.rand(n, channels, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def rng():
+    return Rng(0, 0, "augment")
+
+
+# DiffAugment
+
+
+@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_augmentation_keeps_shapes_and_changes_each_image_by_its_own(name, channels):
+    x = images(1, channels).expand(64, -1, -1, -1)
+    y = augment(x, [name], rng())
+    assert y.shape == x.shape
+    assert len({tuple(image.flatten().tolist()) for image in y}) > 20
+    assert torch.equal(y, augment(x, [name], rng()))
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_augmentation_can_be_differentiated_twice(name):
+    x = images(3, 3, 8).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: augment(x, [name], rng()), x)
+    assert torch.autograd.gradgradcheck(lambda x: augment(x, [name], rng()).pow(3), x)
+
+
+def test_translation_moves_up_to_an_eighth_and_zeros_come_in():
+    x = torch.zeros(500, 1, 16, 16)
+    x[:, :, 8, 8] = 1
+    y = augment(x, ["translation"], rng())
+    _, _, rows, columns = y.nonzero().unbind(1)
+    assert set(rows.tolist()) == set(columns.tolist()) == {6, 7, 8, 9, 10}
+    assert y.sum() == 500
+    corner = torch.ones(500, 1, 16, 16)
+    assert augment(corner, ["translation"], rng())[:, 0, 0, 0].unique().tolist() == [0, 1]
+
+
+def test_cutout_clears_a_square_of_half_the_side():
+    y = augment(torch.ones(2000, 2, 16, 16), ["cutout"], rng())
+    cleared = (y == 0).flatten(1).sum(1)
+    assert cleared.max() == 2 * 8 * 8
+    assert cleared.min() < 2 * 8 * 8  # half outside
+    assert 0.15 < (y[:, :, 8, 8] == 0).float().mean() < 0.3  # (8 / 17)^2
+
+
+def test_color_changes_brightness_contrast_and_saturation():
+    x = images(2000)
+    y = augment(x, ["color"], rng())
+    shift = y.mean((1, 2, 3)) - x.mean((1, 2, 3))
+    assert shift.abs().max() <= 0.5 + 1e-5
+    assert shift.std() > 0.2
+    grey = augment(images(2000, 1), ["color"], rng())
+    ratio = grey.std((1, 2, 3)) / images(2000, 1).std((1, 2, 3))
+    assert 0.49 < ratio.min() < 0.6 < 1.4 < ratio.max() < 1.51
+
+
+def test_the_discriminator_sees_augmented_images_alone():
+    seen = []
+
+    class Spy(torch.nn.Module):
+        def forward(self, x):
+            seen.append(x)
+            return x.flatten(1).mean(1)
+
+    g = torch.nn.Linear(1, 1)
+    objective = ganzoo.Objective(_rpgan(), augment=["cutout"])
+    real, z = torch.ones(32, 1, 8, 8), torch.ones(32, 1)
+    batch = ganzoo.Batch(real, z, 0, rng(), made=torch.ones(32, 1, 8, 8, requires_grad=True))
+    objective.discriminator_loss(g, Spy(), batch)
+    objective.generator_loss(g, Spy(), batch)
+    assert len(seen) == 4
+    assert all((x == 0).any() for x in seen)
+
+
+def _rpgan():
+    return resolve(registry().loss("rpgan").target)()
+
+
+def test_augmented_and_packed_training_resumes_to_the_same_bits():
+    config = {**SMALL, "augment": ["color", "translation", "cutout"], "pack": 2, "penalties": ["r1"]}
+    config |= {"discriminator": {"width": 4, "norm": "spectral"}}
+    whole = ganzoo.train(TrainConfig("dcgan", **{**config, "out": "whole"}))
+    ganzoo.train(TrainConfig("dcgan", **{**config, "out": "parts", "steps": 3}))
+    parts = ganzoo.train(TrainConfig("dcgan", **{**config, "out": "parts"}), resume=True)
+    left, right = (runs.load_newest(run.folder).tensors for run in (whole, parts))
+    assert left.keys() == right.keys()
+    assert all(torch.equal(value, right[key]) for key, value in left.items())
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"augment": ["colour"]}, "no augmentation is called 'colour'.*color"),
+    ({"batch_size": 9, "pack": 2}, "packs of 2: give a multiple of 2"),
+    ({"discriminator": {"norm": "layer"}}, "norm must be one of batch, spectral or none"),
+])  # fmt: skip
+def test_mistakes_are_told(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        ganzoo.train(TrainConfig("dcgan", **{**SMALL, **settings}))
+
+
+@pytest.mark.parametrize("settings", [{"pack": 2}, {"augment": ["color"]}])
+def test_points_are_neither_packed_nor_augmented(tiny_config, settings):
+    with pytest.raises(ConfigError, match=r"needs images|changes images"):
+        ganzoo.train(tiny_config(**settings))
+
+
+# Packing and spectral norm
+
+
+def test_packing_puts_samples_of_a_batch_side_by_side_as_channels():
+    run = ganzoo.train(TrainConfig("dcgan", **SMALL, pack=4))
+    assert run.discriminator.config["channels"] == 4
+    assert run.generator.config["channels"] == 1
+    x = images(8, 3)
+    packed = ganzoo.Objective(_rpgan(), pack=4).shown(x, None)
+    assert packed.shape == (2, 12, 16, 16)
+    assert torch.equal(packed[1, 3:6], x[5])
+
+
+def test_spectral_norm_bounds_every_layer():
+    run = ganzoo.train(
+        TrainConfig("dcgan", **{**SMALL, "discriminator": {"width": 4, "norm": "spectral"}, "lr": 0.01, "steps": 30})
+    )
+    layers = [layer for layer in run.discriminator.layers if hasattr(layer, "weight")]
+    assert len(layers) == 4
+    for layer in layers:
+        assert torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2) == pytest.approx(1, abs=0.1)
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in run.discriminator.layers)
+
+
+# Signs of trouble
+
+
+def test_diversity_is_one_for_the_data_and_none_for_one_item():
+    x = images(2000)
+    assert diversity(images(2000), x).item() == pytest.approx(1)
+    assert diversity(x / 2, x).item() == pytest.approx(0.5)
+    assert diversity(x[:1].expand(100, -1, -1, -1), x).item() == 0
+
+
+@pytest.mark.parametrize(("entry", "message"), [
+    ({"diversity": 0.01}, "mode collapse"),
+    ({"d_loss": 0.001, "accuracy": 1.0}, "tells all apart"),
+])  # fmt: skip
+def test_a_sign_is_told_once_and_only_if_it_stays(entry, message, caplog):
+    health = TrainingWarnings()
+    logging.getLogger("ganzoo").propagate = True
+    fine = {"diversity": 1.0, "d_loss": 0.5, "accuracy": 0.8}
+    for step in range(LINES - 1):
+        health.check({"step": step, **fine, **entry})
+    health.check({"step": LINES, **fine})
+    assert not caplog.messages
+    for step in range(10, 20):
+        health.check({"step": step, **fine, **entry})
+    assert len(caplog.messages) == 1
+    assert message in caplog.text
+    assert "Try --" in caplog.text
+
+
+def test_a_critic_that_is_far_ahead_is_no_sign(caplog):
+    health = TrainingWarnings()
+    for step in range(10):
+        health.check({"step": step, "d_loss": -3.0, "accuracy": 1.0})
+    assert not caplog.messages
+
+
+def test_a_collapsed_run_says_so(caplog, tiny_config):
+    class Plugin:
+        @ganzoo.hookimpl
+        def register_architectures(self, register):
+            register("constant", generator=Constant, discriminator=tiny.Discriminator)
+
+    ganzoo.register(Plugin(), "constant")
+    try:
+        run = ganzoo.train(TrainConfig("constant", data="gaussian", steps=10, log_every=1, out="run"))
+    finally:
+        ganzoo.unregister("constant")
+    assert run.metrics["diversity"] == pytest.approx(0, abs=1e-5)
+    assert sum("mode collapse" in message for message in caplog.messages) == 1
+
+
+class Constant(torch.nn.Module):
+    def __init__(self, z_dim: int = 2):
+        super().__init__()
+        self.point = torch.nn.Parameter(torch.zeros(2))
+
+    def forward(self, z):
+        return self.point.expand(len(z), 2)
+
+
+# Measuring while training
+
+
+def test_eval_every_logs_fid_and_keeps_the_best_checkpoint(caplog):
+    caplog.set_level(logging.INFO, "ganzoo")
+    settings = {**SMALL, "steps": 12, "eval_every": 3, "eval_samples": 128, "lr": 0.01, "checkpoint_every": 2}
+    run = ganzoo.train(TrainConfig("dcgan", **settings))
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    measured = {line["step"]: line["fid"] for line in lines if "fid" in line}
+    assert sorted(measured) == [3, 6, 9, 12]
+    best = min(measured, key=measured.get)
+    kept = run.folder / "checkpoints" / f"step-{best:07d}"
+    assert kept.is_dir()
+    assert f"best fid {measured[best]:.4g} at step {best}" in caplog.text
+    evaluator = ganzoo.Evaluator("digits", metrics=("fid",), n=128)
+    assert evaluator(load_run(kept)).values["fid"] == pytest.approx(measured[best], rel=1e-6)
+    assert evaluator(ganzoo.from_pretrained(str(kept))).values["fid"] == pytest.approx(measured[best], rel=1e-6)
+
+
+def test_measuring_changes_nothing_that_is_learned():
+    plain = ganzoo.train(TrainConfig("dcgan", **SMALL))
+    measured = ganzoo.train(TrainConfig("dcgan", **{**SMALL, "out": "measured"}, eval_every=2, eval_samples=64))
+    left, right = (runs.load_newest(run.folder).tensors for run in (plain, measured))
+    assert all(torch.equal(value, right[key]) for key, value in left.items())

@@ -100,30 +100,6 @@ def test_matrices_pool_as_torch_does(before):
     assert torch.allclose(Resize(average(before, 4))(images), expected, rtol=0, atol=1e-6)
 
 
-def test_gradients_pass_no_operator_without_a_deterministic_backward_on_cuda():
-    """torch.use_deterministic_algorithms lists these; the names are those of the nodes in the graph."""
-    g, d = networks(112)
-    g.train(), d.train()
-    nodes, stack = set(), [d(g(torch.randn(2, 256))).sum().grad_fn]
-    while stack:
-        node = stack.pop()
-        if node is not None and node not in nodes:
-            nodes.add(node)
-            stack += [parent for parent, _ in node.next_functions]
-    names = {type(node).__name__ for node in nodes}
-    assert "MmBackward0" in names or "BmmBackward0" in names or "UnsafeViewBackward0" in names  # the graph was walked
-    listed = (
-        "Bilinear",
-        "Bicubic",
-        "AdaptiveAvgPool",
-        "AdaptiveMaxPool",
-        "ReflectionPad",
-        "ReplicationPad",
-        "GridSampler",
-    )
-    assert not [name for name in names if any(word in name for word in listed)]
-
-
 def test_what_cannot_serve_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'resnet18'"):
         networks(backbone="resnet_18")

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ganzoo import ConfigError
@@ -40,6 +41,14 @@ def _initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 0.0, 0.02)
     elif isinstance(module, nn.BatchNorm2d):
         nn.init.normal_(module.weight, 1.0, 0.02)
+
+
+class ClassEmbedding(nn.Embedding):
+    """Labels (N,) to vectors (N, embedding_dim), looked up by a product with the one-hot labels: nn.Embedding has no
+    deterministic backward on CUDA."""
+
+    def forward(self, labels: Tensor) -> Tensor:
+        return one_hot(labels, self.num_embeddings).to(self.weight.dtype) @ self.weight
 
 
 class _Project(nn.ConvTranspose2d):
@@ -96,7 +105,7 @@ class Generator(nn.Module):
         base, k = stages(image_size)
         widths = [width * min(2**i, WIDEST) for i in reversed(range(k))]
         layers: list[nn.Module] = []
-        self.embed = None if num_classes is None else nn.Embedding(num_classes, z_dim)
+        self.embed = None if num_classes is None else ClassEmbedding(num_classes, z_dim)
         if self.embed is not None:
             z_dim *= 2
         if hidden:
@@ -195,7 +204,7 @@ class Discriminator(nn.Module):
         self.apply(_initialise)
         self.embed = None
         if num_classes is not None:
-            self.embed = nn.Embedding(num_classes, hidden or widths[-1] * base**2)
+            self.embed = ClassEmbedding(num_classes, hidden or widths[-1] * base**2)
             nn.init.normal_(self.embed.weight, 0.0, 0.02)
         if norm == "spectral":
             for layer in self.modules():

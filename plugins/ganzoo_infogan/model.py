@@ -124,7 +124,8 @@ class InfoGAN(Objective):
     def information(self, g: nn.Module, d: nn.Module, fake: Tensor, batch: Batch) -> Tensor:
         category, values = g.code(batch.z)  # type: ignore[operator]
         logits, found = d.recover(self.shown(fake, batch))  # type: ignore[operator]
-        loss = cross_entropy(logits, category)
+        # One-hot targets, as the loss of class indices is not deterministic on CUDA.
+        loss = cross_entropy(logits, one_hot(category, logits.shape[1]).to(logits.dtype))
         return loss + mse_loss(found, values) / 2 * values.shape[1] if values.shape[1] else loss
 
     def discriminator_loss(self, g: nn.Module, d: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

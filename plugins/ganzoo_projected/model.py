@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ganzoo import ConfigError, HubError, WeightsError, fetch_file
-from ganzoo_dcgan.model import stages
+from ganzoo_dcgan.model import ClassEmbedding, stages
 from ganzoo_projected.resize import Resize, average, bilinear
 
 WIDEST = 8
@@ -76,7 +76,7 @@ class Generator(nn.Module):
         super().__init__()
         base, k = stages(image_size)
         widths = [width * min(2**i, WIDEST) for i in reversed(range(k + 1))]
-        self.embed = None if num_classes is None else nn.Embedding(num_classes, z_dim)
+        self.embed = None if num_classes is None else ClassEmbedding(num_classes, z_dim)
         self.start = nn.Sequential(
             nn.ConvTranspose2d(z_dim if num_classes is None else 2 * z_dim, 2 * widths[0], base, bias=False),
             nn.BatchNorm2d(2 * widths[0]),
@@ -184,7 +184,7 @@ class Discriminator(nn.Module):
             self.heads.append(nn.Sequential(*layers))
             self.scores.append(spectral_norm(_convolution(wide, 1)))
             if num_classes is not None:
-                self.embeds.append(spectral_norm(nn.Embedding(num_classes, wide)))
+                self.embeds.append(spectral_norm(ClassEmbedding(num_classes, wide)))
 
     def prepare(self) -> None:
         """Load the backbone, unless that has been done. The first call of this network does so too.

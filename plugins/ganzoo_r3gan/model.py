@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 
 from ganzoo import ConfigError
-from ganzoo_dcgan.model import stages
+from ganzoo_dcgan.model import ClassEmbedding, stages
 
 SLOPE = 0.2
 GAIN = math.sqrt(2 / (1 + SLOPE**2))
@@ -165,7 +165,7 @@ class Generator(nn.Module):
         base, widths = _plan(image_size, patch, width, growth, widest)
         self.embed = None
         if num_classes is not None:
-            self.embed = nn.Embedding(num_classes, z_dim)
+            self.embed = ClassEmbedding(num_classes, z_dim)
             nn.init.normal_(self.embed.weight, 0.0, 1 / math.sqrt(num_classes))  # a linear layer of one-hot classes
         inputs = z_dim if num_classes is None else 2 * z_dim
         layers: list[nn.Module] = [nn.Unflatten(1, (-1, 1, 1))]
@@ -239,7 +239,7 @@ class Discriminator(nn.Module):
         layers += [pool, nn.LeakyReLU(SLOPE, inplace=True)] if hidden else [pool]
         self.layers = nn.Sequential(*layers, nn.Flatten())
         self.score = nn.Linear(last, 1, bias=False)
-        self.embed = None if num_classes is None else nn.Embedding(num_classes, last)
+        self.embed = None if num_classes is None else ClassEmbedding(num_classes, last)
         for head in (self.score, self.embed):
             if head is not None:
                 nn.init.normal_(head.weight, 0.0, 1 / math.sqrt(last))

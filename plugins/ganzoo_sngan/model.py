@@ -9,7 +9,7 @@ from torch.nn.functional import avg_pool2d, conv2d, conv_transpose2d, interpolat
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ganzoo import ConfigError
-from ganzoo_dcgan.model import stages
+from ganzoo_dcgan.model import ClassEmbedding, stages
 
 FORMS = (4, 6, 7), 2
 """Image sizes are one of these times 2^k, and the least k."""
@@ -62,7 +62,7 @@ class _NormReLU(nn.Module):
         self.norm = nn.BatchNorm2d(channels, affine=num_classes is None)
         self.scale = self.shift = None
         if num_classes is not None:
-            self.scale, self.shift = nn.Embedding(num_classes, channels), nn.Embedding(num_classes, channels)
+            self.scale, self.shift = (ClassEmbedding(num_classes, channels) for _ in range(2))
             nn.init.ones_(self.scale.weight)
             nn.init.zeros_(self.shift.weight)
 
@@ -200,7 +200,7 @@ class Discriminator(nn.Module):
         )
         self.blocks = nn.Sequential(*blocks, nn.ReLU(inplace=True))
         self.score = nn.Linear(widths[-1], 1)
-        self.embed = None if num_classes is None else nn.Embedding(num_classes, widths[-1])
+        self.embed = None if num_classes is None else ClassEmbedding(num_classes, widths[-1])
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding):
                 _initialise(layer)

@@ -19,7 +19,7 @@ from ganzoo.errors import (
     UnknownNameError,
     WeightsError,
 )
-from ganzoo.hookspecs import hookimpl
+from ganzoo.hookspecs import Register, hookimpl
 from ganzoo.plugins import register, unregister
 from ganzoo.zoo import create, list_architectures, list_data, list_losses, list_penalties, list_pretrained
 
@@ -52,6 +52,7 @@ __all__ = [
     "Objective",
     "Penalty",
     "PluginError",
+    "Register",
     "Result",
     "Rng",
     "Run",

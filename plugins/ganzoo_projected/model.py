@@ -47,7 +47,8 @@ class _Excitation(nn.Module):
         )
 
     def forward(self, small: Tensor, large: Tensor) -> Tensor:
-        return large * self.layers(small)
+        scale: Tensor = self.layers(small)
+        return large * scale
 
 
 class Generator(nn.Module):
@@ -108,7 +109,8 @@ class Generator(nn.Module):
             if len(self.excitations) and i >= self.gap:
                 x = self.excitations[i - self.gap](maps[i - self.gap], x)
             maps.append(x)
-        return self.end(maps[-1])
+        images: Tensor = self.end(maps[-1])
+        return images
 
 
 class Discriminator(nn.Module):
@@ -223,8 +225,9 @@ class Discriminator(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Discriminator":
         for net in self.frozen:
-            net._apply(fn, recurse)
-        return super()._apply(fn, recurse)
+            net._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
@@ -263,7 +266,7 @@ def _outline(name: str, resolution: int) -> tuple[list[tuple[int, int]], list[in
         raise ConfigError(f"timm has no model {name!r} for discriminator.backbone: {hint}")
     try:
         with torch.device("meta"):
-            net = timm.create_model(name, features_only=True).eval()
+            net: Any = timm.create_model(name, features_only=True).eval()
             shapes = [tuple(x.shape[1:]) for x in net(torch.empty(1, 3, resolution, resolution))]
     except Exception as error:
         cause = (str(error).splitlines() or [type(error).__name__])[0]
@@ -297,7 +300,7 @@ def _load(name: str, weights: str | None) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         if weights == "random":
-            net = timm.create_model(name, features_only=True)
+            net: Any = timm.create_model(name, features_only=True)
         else:
             source = {"state_dict": _tensors(name, weights)}
             try:
@@ -312,7 +315,8 @@ def _load(name: str, weights: str | None) -> nn.Module:
             finally:
                 logger.setLevel(level)
             net.pretrained_cfg.pop("state_dict", None)
-    return net.eval().requires_grad_(False)
+    extractor: nn.Module = net.eval().requires_grad_(False)
+    return extractor
 
 
 def _tensors(name: str, weights: str | None) -> dict[str, Tensor]:
@@ -326,7 +330,7 @@ def _tensors(name: str, weights: str | None) -> dict[str, Tensor]:
 
     path = Path(weights or "").expanduser()
     if weights is None:
-        config = timm.get_pretrained_cfg(name)
+        config: Any = timm.get_pretrained_cfg(name)
         file = config.hf_hub_filename or "model.safetensors"
         local = "name a safetensors file of its weights by --set discriminator.weights=FILE"
         if not config.hf_hub_id or not file.endswith(".safetensors"):

@@ -54,7 +54,8 @@ class _Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)
+        residual: Tensor = self.layers(x)
+        return x + residual
 
 
 class _Basis(nn.Module):
@@ -105,8 +106,8 @@ class _Down(_Resample):
 
     def forward(self, x: Tensor) -> Tensor:
         channels = x.shape[1]
-        x = conv2d(x, self.depthwise(channels), stride=2, padding=1, groups=channels)
-        return self.conv(x)
+        smaller: Tensor = self.conv(conv2d(x, self.depthwise(channels), stride=2, padding=1, groups=channels))
+        return smaller
 
 
 def _plan(image_size: int, patch: int, width: int, growth: int, widest: int) -> tuple[int, list[int]]:

@@ -28,7 +28,7 @@ def read(tensors: dict[str, Tensor], options: Mapping[str, Any]) -> tuple[dict[s
         raise ConfigError("there are no layers")
     indexed = all(name.replace(".", "").isdecimal() for name in names)
     linear, norms = (_of_sequential if indexed else _of_attributes)(tensors, names)
-    renamed = {}
+    renamed: dict[str, Tensor] = {}
     for i, name in enumerate(linear):
         _move(tensors, name, LINEAR, renamed, f"layers.{(3 if norms else 2) * i}")
     for i, name in enumerate(norms):

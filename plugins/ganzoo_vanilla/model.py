@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ganzoo import ConfigError
@@ -18,7 +19,7 @@ class Maxout(nn.Module):
     """(N, PIECES * F) to (N, F): the maximum of each group (Goodfellow et al. 2013, https://arxiv.org/abs/1302.4389)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (-1, PIECES)).amax(2)
+        return torch.unflatten(x, 1, (-1, PIECES)).amax(2)
 
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -40,7 +41,7 @@ def _perceptron(sizes: Sequence[int], activation: str, norm: bool = False, dropo
         outputs = units * PIECES if activation == "maxout" else units
         layers += [nn.Linear(inputs, outputs), *([nn.BatchNorm1d(outputs)] if norm else []), ACTIVATIONS[activation]()]
         layers += [nn.Dropout(dropout)] if dropout else []
-    return nn.Sequential(*layers, nn.Linear(*sizes[-2:]))
+    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
 
 def _hidden(hidden: int | Sequence[int]) -> list[int]:
@@ -83,9 +84,9 @@ class Generator(nn.Module):
         self.layers = _perceptron([z_dim, *_hidden(hidden), channels * image_size**2], activation, norm == "batch")
 
     def forward(self, z: Tensor) -> Tensor:
-        x = self.layers(z)
+        x: Tensor = self.layers(z)
         x = x.tanh() if self.output == "tanh" else 2 * x.sigmoid() - 1
-        return x.unflatten(1, self.shape)
+        return torch.unflatten(x, 1, self.shape)
 
     @staticmethod
     def from_foreign(
@@ -129,4 +130,5 @@ class Discriminator(nn.Module):
         self.layers = _perceptron([channels * image_size**2, *_hidden(hidden), 1], activation, dropout=dropout)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.layers(images.flatten(1)).squeeze(1)
+        logits: Tensor = self.layers(images.flatten(1)).squeeze(1)
+        return logits

@@ -17,7 +17,7 @@ FORMS = (4, 6, 7), 2
 
 
 def _initialise(layer: nn.Conv2d | nn.Linear | nn.Embedding) -> None:
-    """Uniform weights (Glorot & Bengio 2010), with a gain of sqrt(2) for the 3x3 kernels of the blocks; biases of 0."""
+    """Uniform weights (Glorot & Bengio 2010), with a gain of sqrt(2) for all 3x3 kernels; biases of 0."""
     follows_relu = isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3)
     nn.init.xavier_uniform_(layer.weight, math.sqrt(2) if follows_relu else 1.0)
     if not isinstance(layer, nn.Embedding) and layer.bias is not None:

@@ -3,8 +3,7 @@
 from ganzoo import Register, hookimpl
 
 # As in the authors' code for MNIST: a discriminator of maxout units with dropout, SGD with momentum, a sigmoid output.
-# They limit the norm of each unit's weights and use a learning rate of 0.1. Without the limit that diverges; half of it
-# does not.
+# Their learning rate of 0.1 diverges here, half of it does not. docs/architectures.md lists the differences.
 PAPER = {
     "steps": 60000,
     "batch_size": 100,

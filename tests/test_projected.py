@@ -266,7 +266,7 @@ def test_random_weights_need_nothing_else(tmp_path):
 
 @pytest.mark.parametrize("cause", ["HF_HUB_OFFLINE", "HF_ENDPOINT"])
 def test_without_the_hub_it_says_so_at_once(cause, tmp_path):
-    """Before a run folder is made, without the client's many tries."""
+    """Before there is a run folder, and without the client's many tries."""
     values = {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
     env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path / "home"), cause: values[cause]}
     words = [sys.executable, "-m", "ganzoo", "train", "projected", "--set", f"discriminator.backbone={NAME}"]

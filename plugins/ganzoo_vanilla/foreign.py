@@ -1,8 +1,7 @@
 """Reads the layers of a multilayer perceptron off the tensors of a checkpoint that was not written by ganzoo."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 from math import isqrt
 from typing import Any
 
@@ -12,8 +11,8 @@ from ganzoo import ConfigError
 
 LINEAR = ("weight", "bias")
 NORM = (*LINEAR, "running_mean", "running_var", "num_batches_tracked")
-MOST = 8
-"""Up to this many layers, other orders than the preferred one are tried."""
+MOST = 10_000
+"""Steps of the search for an order of the layers, which can take very long where many are of one size."""
 
 
 def read(tensors: dict[str, Tensor], options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -129,14 +128,11 @@ def _ordered(names: list[str], shapes: Mapping[str, tuple[int, ...]], fits: Fits
     fitting = all(fits(preferred[:i], name) for i, name in enumerate(preferred))
     if fitting and (len(groups) < 2 or names != sorted(names)):
         return preferred
-    orders = [preferred] * fitting
-    if len(names) <= MOST:
-        numbered = islice(_orders([], list(groups.values()), fits), 2)
-        orders = list(numbered) or list(islice(_orders([], [[name] for name in preferred], fits), 2))
+    orders = _orders(list(groups.values()), fits) or _orders([[name] for name in preferred], fits)
     if len(orders) == 1:
         return orders[0]
     layers = ", ".join(f"{name!r} {'x'.join(map(str, reversed(shapes[name])))}" for name in preferred)
-    state = "chain in more than one order" if orders else "do not chain: no order gives each the outputs of another"
+    state = "chain in more than one order" if orders else "do not chain in any order that was tried"
     raise ConfigError(
         f"the layers {layers} (inputs x outputs) {state}. Put them into an nn.Sequential, or number their names in "
         "order, and save them anew"
@@ -147,13 +143,20 @@ def _unnumbered(name: str) -> str:
     return re.sub(r"\d+", "#", name)
 
 
-def _orders(before: list[str], groups: list[list[str]], fits: Fits) -> Iterator[list[str]]:
-    """Every order that fits and keeps the order within each group."""
-    if not any(groups):
-        yield before
-    for i, group in enumerate(groups):
-        if group and fits(before, group[0]):
-            yield from _orders([*before, group[0]], [*groups[:i], group[1:], *groups[i + 1 :]], fits)
+def _orders(groups: list[list[str]], fits: Fits) -> list[list[str]]:
+    """Up to two orders that fit and keep the order within each group, as far as MOST steps of the search lead."""
+    orders: list[list[str]] = []
+    stack: list[tuple[list[str], list[list[str]]]] = [([], groups)]
+    for _ in range(MOST):
+        if not stack or len(orders) == 2:
+            break
+        before, rest = stack.pop()
+        if not any(rest):
+            orders.append(before)
+        for i, group in enumerate(rest):
+            if group and fits(before, group[0]):
+                stack.append(([*before, group[0]], [*rest[:i], group[1:], *rest[i + 1 :]]))
+    return orders
 
 
 def _image(outputs: int, options: Mapping[str, Any]) -> dict[str, int]:

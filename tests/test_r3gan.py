@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import ganzoo
+from ganzoo_r3gan import PAPER
 from ganzoo_r3gan.model import _Block, _Down, _Up
 
 SMALL = {"width": 16, "widest": 32, "blocks": 2}
@@ -21,6 +22,34 @@ def test_blocks_are_inverted_bottlenecks_in_groups_without_normalisation():
             assert [m.kernel_size for m in (first, grouped, last)] == [(1, 1), (3, 3), (1, 1)]
             assert grouped.in_channels // grouped.groups == 16
         assert not [m for m in network.modules() if "Norm" in type(m).__name__]
+
+
+def test_the_published_networks_for_cifar10():
+    """The authors' preset: 768 channels at 4, 8, 16 and 32 pixels, two blocks each, cardinality 96."""
+    with torch.device("meta"):
+        g, d = ganzoo.create(
+            "r3gan", image_size=32, channels=3, num_classes=10, generator=PAPER["generator"],
+            discriminator=PAPER["discriminator"],
+        )  # fmt: skip
+    for network in (g, d):
+        blocks = [m for m in network.modules() if isinstance(m, _Block)]
+        assert len(blocks) == 8
+        for block in blocks:
+            first, grouped, _ = (m for m in block.layers if isinstance(m, nn.Conv2d))
+            assert (first.in_channels, first.out_channels, grouped.groups) == (768, 1536, 96)
+    assert g.embed.weight.shape == (10, 64)
+    assert d.embed.weight.shape == (10, 768)
+
+
+def test_the_recipe_is_the_authors_preset():
+    config = ganzoo.TrainConfig("r3gan", recipe="paper")
+    assert (config.loss, config.optimizer, config.batch_size, config.lr) == ("rpgan", "adam", 512, 2e-4)
+    assert (config.betas, config.eps, config.penalties) == ([0.0, 0.9], 1e-8, ["r1=0.05", "r2=0.05"])
+    assert config.flip
+    assert config.conditional
+    assert config.schedules == {"lr": 5e-5, "r1": 0.005, "r2": 0.005, "beta2": 0.99, "ema_halflife": 5e6}
+    assert config.schedule_steps * config.batch_size == pytest.approx(2e7, rel=1e-4)
+    assert config.ema_halflife == 0
 
 
 def test_blocks_start_as_the_identity_and_keep_the_scale():

@@ -1,4 +1,4 @@
-"""Pictures from an exported generator, with numpy, onnxruntime and pillow alone: no torch, no ganzoo.
+"""Draw images from an exported generator with numpy, onnxruntime and pillow alone, without torch or ganzoo.
 
 ganzoo export runs/dcgan-digits-001 -o g.onnx
 python examples/onnx_sample.py g.onnx -n 64 --seed 0 -o grid.png
@@ -8,14 +8,16 @@ import argparse
 import json
 
 import numpy as np
-import onnxruntime
+import onnxruntime  # type: ignore[import-untyped]
 from PIL import Image
 
 parser = argparse.ArgumentParser(description="Draw a grid of images from an ONNX generator.")
 parser.add_argument("model", help="what `ganzoo export` wrote")
 parser.add_argument("-n", type=int, default=64, help="how many images")
-parser.add_argument("--class", dest="label", type=int, help="of a conditional generator  [default: all in turn]")
-parser.add_argument("--seed", type=int, default=0, help="of the latents")
+parser.add_argument(
+    "--class", dest="label", type=int, help="class of the images of a conditional generator  [default: all in turn]"
+)
+parser.add_argument("--seed", type=int, default=0, help="seed of the latents")
 parser.add_argument("-o", "--out", default="grid.png", help="the picture")
 arguments = parser.parse_args()
 
@@ -27,7 +29,7 @@ if classes:
     labels = np.arange(arguments.n) % classes
     inputs["labels"] = labels if arguments.label is None else np.full(arguments.n, arguments.label)
 elif arguments.label is not None:
-    parser.error("this generator was not trained by class: leave --class out")
+    parser.error("this generator is not class-conditional: leave --class out")
 (images,) = session.run(["images"], inputs)  # (n, channels, height, width) in [-1, 1]
 
 n, channels, height, width = images.shape

@@ -1,4 +1,4 @@
-"""Images, and below them what a VAE/GAN makes of them: encoded, then decoded.
+"""Draw images and, below each, its reconstruction by a VAE/GAN: encoded and decoded again.
 
 ganzoo train vaegan --out runs/vaegan
 python examples/reconstruct.py runs/vaegan -o pairs.png
@@ -6,6 +6,7 @@ python examples/reconstruct.py runs/vaegan -o pairs.png
 
 import argparse
 import sys
+from typing import Any
 
 import torch
 
@@ -21,13 +22,13 @@ parser.add_argument("-n", type=int, default=16, help="how many images")
 parser.add_argument("-o", "--out", default="pairs.png", help="the picture")
 arguments = parser.parse_args()
 
-g = ganzoo.from_pretrained(arguments.source)
+g: Any = ganzoo.from_pretrained(arguments.source)  # of vaegan, with more than an nn.Module has
 size, channels = g.config["image_size"], g.config["channels"]
 data = load(arguments.data, arguments.data_dir, image_size=size, channels=channels)
 images = data.items[: arguments.n].float() / 127.5 - 1
 with torch.no_grad():
     mean, _ = g.encode(images)
-    rebuilt = g(mean)
-print(f"mean squared difference {(rebuilt - images).square().mean():.4f}, values in [-1, 1]", file=sys.stderr)
-grid(to_uint8(torch.cat([images, rebuilt])), columns=len(images)).save(arguments.out)
+    reconstructions = g(mean)
+print(f"mean squared difference {(reconstructions - images).square().mean():.4f} of values in [-1, 1]", file=sys.stderr)
+grid(to_uint8(torch.cat([images, reconstructions])), columns=len(images)).save(arguments.out)
 print(arguments.out)

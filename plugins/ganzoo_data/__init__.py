@@ -1,20 +1,20 @@
-"""Data sets by name: the digits that ship in the package, and torchvision's."""
+"""Data sets by name: the digits that ship in the package, and data sets of torchvision."""
 
-from ganzoo import hookimpl
+from ganzoo import Register, hookimpl
 
 
 @hookimpl
-def register_data(register):
+def register_data(register: Register) -> None:
     register(
         "digits",
         "ganzoo_data.loaders:digits",
-        summary="10,000 handwritten digits, 28x28 grey, in the package",
+        summary="10,000 handwritten digits, 28x28 grey; ships in the package",
         license="CC BY-SA 3.0",
     )
     register(
         "stacked_mnist",
         "ganzoo_data.loaders:stacked_mnist",
-        summary="128,000 triples of MNIST digits as red, green and blue: 1,000 modes (torchvision)",
+        summary="128,000 colour images of three MNIST digits, one a channel: 1,000 modes (torchvision)",
         license="CC BY-SA 3.0",
     )
     for name, summary, license in (

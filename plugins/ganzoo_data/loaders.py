@@ -1,4 +1,4 @@
-"""Loaders behind the names. Each takes `data_dir` and its own options and gives a `ganzoo.Data`."""
+"""The loaders of the registered data sets. Each returns a `ganzoo.Data`; most take a `data_dir` and options."""
 
 from functools import partial
 from pathlib import Path
@@ -19,12 +19,12 @@ def digits() -> Data:
 
 
 def _torchvision(class_name: str, data_dir: str = "data", split: Split = "train") -> Data:
-    """A torchvision data set from `data_dir`, downloaded there if it is not there yet.
+    """A data set of torchvision from `data_dir`, downloaded to it first if it is missing.
 
     Raises:
-        DataError: neither found nor downloadable.
+        DataError: it is missing and cannot be downloaded, or there is no such split.
     """
-    import torchvision.datasets
+    import torchvision.datasets  # type: ignore[import-untyped]
 
     if split not in ("train", "test"):
         raise DataError(f"data.split must be train or test, not {split!r}")
@@ -32,38 +32,41 @@ def _torchvision(class_name: str, data_dir: str = "data", split: Split = "train"
     part = {"split": split} if class_name in ("SVHN", "STL10") else {"train": split == "train"}
     try:
         try:
-            found = dataset(data_dir, download=False, **part)
-        except RuntimeError:  # torchvision's way to say that the files are not there
-            found = dataset(data_dir, download=True, **part)
+            source = dataset(data_dir, download=False, **part)
+        except RuntimeError:  # what torchvision raises when the files are missing
+            source = dataset(data_dir, download=True, **part)
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"{class_name} is not in {data_dir!r} and cannot be downloaded: {str(error).strip()}. "
-            f"Put torchvision's files there, or name their folder with --data-dir"
+            f"Put torchvision's files into that folder, or name another one with --data-dir"
         ) from error
-    images = np.asarray(found.data)
+    images = np.asarray(source.data)
     if images.ndim == 3:
         images = images[:, None]
     elif images.shape[-1] == 3:
         images = images.transpose(0, 3, 1, 2)
-    labels = np.asarray(found.labels if hasattr(found, "labels") else found.targets)
-    if labels.ndim == 2:  # QMNIST: the class is the first of eight columns
+    labels = torch.as_tensor(source.labels if hasattr(source, "labels") else source.targets)
+    if labels.dim() == 2:  # in QMNIST the class is the first of eight columns
         labels = labels[:, 0]
-    return Data(np.ascontiguousarray(images), labels)
+    return Data(torch.as_tensor(np.ascontiguousarray(images)), labels)
 
 
 def stacked_mnist(data_dir: str = "data", split: Split = "train", n: int = 128_000) -> Data:
-    """Stacked MNIST (Metz et al. 2016; as many triples as PacGAN's authors use): three random digits as the channels of
-    one image. They are drawn by counter and put together when a batch asks for them.
+    """Stacked MNIST (Metz et al. 2016, with as many images as in PacGAN): three random digits are the channels of one
+    image. The images are composed when a batch needs them.
+
+    Args:
+        n: number of images.
 
     Raises:
-        DataError: MNIST is neither found nor downloadable.
+        DataError: MNIST is missing and cannot be downloaded, or a setting is out of range.
     """
     digits = mnist(data_dir, split)
     if n < 1:
         raise DataError(f"data.n must be at least 1, not {n}")
-    table = Rng(0, 0, f"stacked_mnist/{split}").randint(len(digits.items), n, 3)
-    labels = (digits.labels[table] * torch.tensor([100, 10, 1])).sum(1)
-    return Data(Composed(digits.items, table), labels)
+    images, classes = torch.as_tensor(digits.items), torch.as_tensor(digits.labels)
+    table = Rng(0, 0, f"stacked_mnist/{split}").randint(len(images), n, 3)
+    return Data(Composed(images, table), (classes[table] * torch.tensor([100, 10, 1])).sum(1))
 
 
 mnist = partial(_torchvision, "MNIST")

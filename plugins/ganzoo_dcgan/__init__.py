@@ -1,10 +1,11 @@
-"""`dcgan`: deep convolutional GAN."""
+"""`dcgan`: the deep convolutional GAN."""
 
-from ganzoo import hookimpl
+from ganzoo import Register, hookimpl
 
 PAPER = {"steps": 20000, "batch_size": 128, "lr": 2e-4, "betas": [0.5, 0.999]}
-# Half the published width, the fully connected layer of the authors' MNIST network, and a large rate that falls to
-# zero, held by a lazy R1: plain digits in two minutes on two CPU cores. docs/recipes.md has the search.
+# Half of the usual width, the fully connected layer of the authors' network for MNIST, and a high learning rate that
+# falls to zero and that a lazy R1 penalty keeps stable: clear digits in two minutes on two CPU cores. docs/recipes.md
+# describes the search.
 DEFAULT = {
     "steps": 3000,
     "batch_size": 128,
@@ -19,7 +20,7 @@ DEFAULT = {
 
 
 @hookimpl
-def register_architectures(register):
+def register_architectures(register: Register) -> None:
     register(
         "dcgan",
         generator="ganzoo_dcgan.model:Generator",

@@ -1,4 +1,5 @@
-"""The networks of Radford et al. 2015. At 64x64 with the defaults they are the published ones layer for layer."""
+"""The networks of Radford et al. 2015, https://arxiv.org/abs/1511.06434. With the defaults, at 64x64 pixels, they are
+the published ones layer for layer, at half the published width."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -6,18 +7,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ganzoo import ConfigError
 
 WIDEST = 16
-"""The channel count doubles at each halving of the resolution, up to this many times `width`."""
+"""The number of channels doubles at each halving of the resolution, up to this many times `width`."""
 NORMS = ("batch", "spectral")
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
 def stages(image_size: int, bases: Sequence[int] = (4, 7), least: int = 1) -> tuple[int, int]:
-    """Base resolution and number of doublings: image_size = base * 2^k with one of the bases, k >= least.
+    """Base resolution and number of doublings k such that image_size = base * 2^k, for one of the bases and k >= least.
 
     Raises:
         ConfigError: a size that is not of that form.
@@ -29,21 +31,30 @@ def stages(image_size: int, bases: Sequence[int] = (4, 7), least: int = 1) -> tu
     sizes = sorted(base << k for base in bases for k in range(least, 10))
     near = min(sizes, key=lambda size: abs(size - image_size))
     raise ConfigError(
-        f"images can be of {', '.join(map(str, sizes[:7]))}, ... pixels "
+        f"images must have {', '.join(map(str, sizes[:7]))}, ... pixels a side "
         f"({' or '.join(f'{base}*2^k' for base in bases)}), not {image_size}: the nearest is --image-size {near}"
     )
 
 
 def _initialise(module: nn.Module) -> None:
-    """Section 4: all weights from N(0, 0.02); BatchNorm's scale around 1."""
+    """Section 4: weights are drawn from a normal distribution of standard deviation 0.02, whose mean is 1 for the scale
+    of BatchNorm and 0 elsewhere."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.normal_(module.weight, 0.0, 0.02)
     elif isinstance(module, nn.BatchNorm2d):
         nn.init.normal_(module.weight, 1.0, 0.02)
 
 
+class ClassEmbedding(nn.Embedding):
+    """Labels (N,) to vectors (N, embedding_dim), looked up by a product with the one-hot labels: nn.Embedding has no
+    deterministic backward on CUDA."""
+
+    def forward(self, labels: Tensor) -> Tensor:
+        return one_hot(labels, self.num_embeddings).to(self.weight.dtype) @ self.weight
+
+
 class _Project(nn.ConvTranspose2d):
-    """A transposed convolution of 1x1 inputs, as the matrix product it is: several times faster on a CPU."""
+    """A transposed convolution of 1x1 inputs, computed as a matrix product: several times faster on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         k = self.kernel_size[0]
@@ -52,7 +63,7 @@ class _Project(nn.ConvTranspose2d):
 
 
 class Gather(nn.Conv2d):
-    """A convolution to 1x1 outputs, as the matrix product it is."""
+    """A convolution to 1x1 outputs, computed as the matrix product that it is."""
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight.permute(0, 2, 3, 1).flatten(1)
@@ -60,7 +71,7 @@ class Gather(nn.Conv2d):
 
 
 class _Score(Gather):
-    """The last of these, with one output: (N,)."""
+    """`Gather` with one output channel: (N, C, H, W) to (N,)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x).flatten()
@@ -74,10 +85,10 @@ class Generator(nn.Module):
         image_size: 4*2^k or 7*2^k pixels, k >= 1.
         channels: of the images.
         width: channels of the last hidden layer; each layer before it has twice as many, up to 16 * width.
-        hidden: units of a fully connected layer between the latent and the first feature map, as the authors' network
-            for MNIST has; 0: none.
-        num_classes: of a class-conditional generator, which is called with labels (N,) too: an embedding of the class
-            is put beside the latent.
+        hidden: units of a fully connected layer between the latent and the first feature map, as in the authors'
+            network for MNIST; 0: none.
+        num_classes: number of classes of a class-conditional generator, which is also called with labels (N,): an
+            embedding of the class is appended to the latent.
 
     Raises:
         ConfigError: a size that is not of that form.
@@ -96,7 +107,7 @@ class Generator(nn.Module):
         base, k = stages(image_size)
         widths = [width * min(2**i, WIDEST) for i in reversed(range(k))]
         layers: list[nn.Module] = []
-        self.embed = None if num_classes is None else nn.Embedding(num_classes, z_dim)
+        self.embed = None if num_classes is None else ClassEmbedding(num_classes, z_dim)
         if self.embed is not None:
             z_dim *= 2
         if hidden:
@@ -111,37 +122,40 @@ class Generator(nn.Module):
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         if self.embed is not None:
             z = torch.cat([z, self.embed(labels)], 1)
-        return self.layers(z[:, :, None, None])
+        images: Tensor = self.layers(z[:, :, None, None])
+        return images
 
     @staticmethod
     def from_foreign(
         tensors: dict[str, Tensor], options: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The generator of PyTorch's DCGAN example and of all that have its layers in an nn.Sequential.
+        """Takes the generator of PyTorch's DCGAN example, and any other that has the same layers in an nn.Sequential.
 
         Raises:
-            ConfigError: other layers, or other widths; names the first that differs.
+            ConfigError: other layers or widths; it names the first one that differs.
         """
         names = list(dict.fromkeys(key.rpartition(".")[0] for key in tensors))
         shapes = [tuple(tensors[f"{name}.weight"].shape) if f"{name}.weight" in tensors else () for name in names]
         for i, (name, shape) in enumerate(zip(names, shapes, strict=True)):
             if not name.replace(".", "").isdecimal() or len(shape) != (1 if i % 2 else 4):
-                wanted = "BatchNorm" if i % 2 else "transposed convolution"
-                raise ConfigError(f"layer {name!r} with weights {shape} should be a {wanted} in an nn.Sequential")
+                kind = "BatchNorm" if i % 2 else "transposed convolution"
+                raise ConfigError(f"layer {name!r} with weights {shape} should be a {kind} in an nn.Sequential")
         convolutions = shapes[::2]
         if len(names) % 2 == 0 or len(names) < 3:
-            raise ConfigError(f"{len(names)} layers do not alternate convolution, BatchNorm, ..., convolution")
+            raise ConfigError(
+                f"the {len(names)} layers do not alternate as convolution, BatchNorm, ..., BatchNorm, convolution"
+            )
         base, k, (width, channels, *_) = convolutions[0][-1], len(convolutions) - 1, convolutions[-1]
         if base not in (4, 7):
             raise ConfigError(f"layer {names[0]!r} with weights {convolutions[0]} should have a kernel of 4x4 or 7x7")
         settings = {"z_dim": convolutions[0][0], "image_size": base << k, "channels": channels, "width": width}
         widths = [settings["z_dim"], *(width * min(2**i, WIDEST) for i in reversed(range(k))), channels]
         for i, (sizes, shape) in enumerate(zip(pairwise(widths), convolutions, strict=True)):
-            wanted = (*sizes, 4, 4) if i else (*sizes, base, base)
-            if shape != wanted:
+            expected = (*sizes, 4, 4) if i else (*sizes, base, base)
+            if shape != expected:
                 raise ConfigError(
-                    f"layer {names[2 * i]!r} with weights {shape} should have {wanted}: the widths double from the "
-                    f"last layer's {width} up to {WIDEST} times that"
+                    f"layer {names[2 * i]!r} with weights {shape} should have {expected}: the last layer has {width} "
+                    f"input channels, and each layer before it twice as many, up to {WIDEST} times that"
                 )
         renamed = {}
         for i, name in enumerate(names):
@@ -158,14 +172,15 @@ class Discriminator(nn.Module):
         image_size: 4*2^k or 7*2^k pixels, k >= 1.
         channels: of the images.
         width: channels of the first layer; each later one has twice as many, up to 16 * width.
-        norm: "batch"; "spectral" (Miyato et al. 2018), on every layer in place of BatchNorm; or None.
+        norm: "batch"; "spectral" (Miyato et al. 2018), spectral normalisation of every layer instead of BatchNorm; or
+            None.
         hidden: units of a fully connected layer before the logit; 0: none.
-        num_classes: of a class-conditional discriminator, which is called with labels (N,) too: the features' product
-            with an embedding of the class is added to the logit (Miyato & Koyama 2018, cGANs with Projection
-            Discriminator, https://arxiv.org/abs/1802.05637).
+        num_classes: number of classes of a class-conditional discriminator, which is also called with labels (N,): the
+            inner product of the features with an embedding of the class is added to the logit (Miyato & Koyama 2018,
+            cGANs with Projection Discriminator, https://arxiv.org/abs/1802.05637).
 
     Raises:
-        ConfigError: a size that is not of that form, or another norm.
+        ConfigError: a size that is not of that form, or an unknown norm.
     """
 
     def __init__(
@@ -193,9 +208,10 @@ class Discriminator(nn.Module):
         layers += [_Score(hidden, 1, 1, bias=False) if hidden else _Score(widths[-1], 1, base, bias=False)]
         self.layers = nn.Sequential(*layers)
         self.apply(_initialise)
+        self.num_features = hidden or widths[-1] * base**2
         self.embed = None
         if num_classes is not None:
-            self.embed = nn.Embedding(num_classes, hidden or widths[-1] * base**2)
+            self.embed = ClassEmbedding(num_classes, self.num_features)
             nn.init.normal_(self.embed.weight, 0.0, 0.02)
         if norm == "spectral":
             for layer in self.modules():

@@ -1,8 +1,8 @@
-"""`infogan`: a GAN that learns a code to its images."""
+"""`infogan`: a GAN that learns, without labels, a code for what varies between its images."""
 
-from ganzoo import hookimpl
+from ganzoo import Register, hookimpl
 
-# dcgan's recipe at half the rate, on its networks.
+# The default recipe of dcgan at half its learning rate.
 DEFAULT = {
     "steps": 2100,
     "batch_size": 128,
@@ -14,7 +14,7 @@ DEFAULT = {
     "discriminator": {"width": 32, "hidden": 256},
     "auto_precision": "bf16",
 }
-# Appendix C.1, MNIST. Its generator's rate is 1e-3, its discriminator's 2e-4.
+# Appendix C.1, MNIST: the learning rate of the generator is 1e-3 and that of the discriminator 2e-4.
 PAPER = {
     "steps": 50000,
     "batch_size": 128,
@@ -27,7 +27,7 @@ PAPER = {
 
 
 @hookimpl
-def register_architectures(register):
+def register_architectures(register: Register) -> None:
     register(
         "infogan",
         generator="ganzoo_infogan.model:Generator",

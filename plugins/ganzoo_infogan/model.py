@@ -1,5 +1,5 @@
-"""InfoGAN (Chen et al. 2016) on DCGAN's networks: part of the latent is a code, and the discriminator's second head
-tells it from the image."""
+"""InfoGAN (Chen et al. 2016, https://arxiv.org/abs/1606.03657) on DCGAN's networks: part of the latent is a code, and a
+second head of the discriminator recovers it from the image."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,8 @@ from ganzoo_dcgan.model import Generator as DCGANGenerator
 class Generator(DCGANGenerator):
     """Latents (N, z_dim + categories + continuous) to images (N, channels, image_size, image_size) in [-1, 1].
 
-    A latent is noise from N(0, I), then one category as one-hot, then codes from the uniform distribution on [-1, 1].
+    A latent is the concatenation of noise from N(0, I), a one-hot category, and continuous codes that are uniform on
+    [-1, 1].
 
     Args:
         z_dim: size of the noise.
@@ -24,11 +25,11 @@ class Generator(DCGANGenerator):
         channels: of the images.
         width: channels of the last hidden layer.
         hidden: units of a fully connected layer after the latent; 0: none.
-        categories: values of the categorical code; at least 2.
-        continuous: number of continuous codes.
+        categories: number of values of the categorical code, at least 2.
+        continuous: number of continuous codes, at least 0.
 
     Raises:
-        ConfigError: fewer than 2 categories, or a size that is not of that form.
+        ConfigError: too few categories or codes, or a size that is not of that form.
     """
 
     def __init__(
@@ -42,34 +43,39 @@ class Generator(DCGANGenerator):
         continuous: int = 2,
     ) -> None:
         if categories < 2 or continuous < 0:
-            raise ConfigError(f"a code needs at least 2 categories, not {categories}, and 0 or more continuous values")
+            raise ConfigError(
+                f"a code needs at least 2 categories and 0 continuous codes, not {categories} and {continuous}"
+            )
         super().__init__(z_dim + categories + continuous, image_size, channels, width, hidden)
         self.sizes = [z_dim, categories, continuous]
 
     def draw_latent(self, n: int, rng: Rng) -> Tensor:
+        """Random latents (n, z_dim + categories + continuous)."""
         noise, categories, continuous = self.sizes
-        picked = one_hot(rng.randint(categories, n), categories)
-        return torch.cat([rng.randn(n, noise), picked, 2 * rng.rand(n, continuous) - 1], 1)
+        category = one_hot(rng.randint(categories, n), categories)
+        return torch.cat([rng.randn(n, noise), category, 2 * rng.rand(n, continuous) - 1], 1)
 
     def code(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The code in latents (N, ...): category (N,) and continuous codes (N, continuous)."""
-        _, picked, values = z.split(self.sizes, 1)
-        return picked.argmax(1), values
+        _, category, values = torch.split(z, self.sizes, 1)
+        return category.argmax(1), values
 
     def along(self, z: Tensor, turn: float) -> Tensor:
-        """The latents after this part of a turn in which the first continuous code goes from 1 to -1 and back, or,
-        without one, the category through all it can be."""
-        noise, picked, values = z.split(self.sizes, 1)
+        """The latents of a walk at a fraction `turn` of its way, in [0, 1]: the first continuous code goes from 1 to -1
+        and back, or, where there is none, the category takes all its values."""
+        noise, category, values = torch.split(z, self.sizes, 1)
         if self.sizes[2]:
-            swept = torch.full_like(values[:, :1], math.cos(2 * math.pi * turn))
-            values = torch.cat([swept, values[:, 1:]], 1)
+            first = torch.full_like(values[:, :1], math.cos(2 * math.pi * turn))
+            values = torch.cat([first, values[:, 1:]], 1)
         else:
-            picked = one_hot((picked.argmax(1) + int(turn * self.sizes[1])) % self.sizes[1], self.sizes[1]).to(z)
-        return torch.cat([noise, picked, values], 1)
+            shifted = (category.argmax(1) + int(turn * self.sizes[1])) % self.sizes[1]
+            category = one_hot(shifted, self.sizes[1]).to(z)
+        return torch.cat([noise, category, values], 1)
 
 
 class Discriminator(DCGANDiscriminator):
-    """Images (N, channels, image_size, image_size) to logits (N,), and by `recover` to what it takes their code for.
+    """Images (N, channels, image_size, image_size) to logits (N,). `recover` estimates their codes from the same
+    features.
 
     Args:
         image_size: 4*2^k or 7*2^k pixels, k >= 1.
@@ -77,10 +83,10 @@ class Discriminator(DCGANDiscriminator):
         width: channels of the first layer.
         norm: "batch", "spectral" or None.
         hidden: units of a fully connected layer before the logit; 0: none.
-        categories, continuous: of the code, as the generator has them.
+        categories, continuous: of the code, as in the generator.
 
     Raises:
-        ConfigError: a size that is not of that form, or another norm.
+        ConfigError: a size that is not of that form, or an unknown norm.
     """
 
     def __init__(
@@ -95,24 +101,24 @@ class Discriminator(DCGANDiscriminator):
     ) -> None:
         super().__init__(image_size, channels, width, norm, hidden)
         self.categories = categories
-        features = self.layers[-1].in_channels * self.layers[-1].kernel_size[0] ** 2
         self.recogniser = nn.Sequential(
-            nn.Linear(features, 128), nn.LeakyReLU(0.2), nn.Linear(128, categories + continuous)
+            nn.Linear(self.num_features, 128), nn.LeakyReLU(0.2), nn.Linear(128, categories + continuous)
         )
 
     def recover(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, categories) of the category, and the continuous codes (N, continuous)."""
-        found = self.recogniser(self.layers[:-1](images).flatten(1))
-        return found[:, : self.categories], found[:, self.categories :]
+        """Logits (N, categories) of the category and estimates (N, continuous) of the continuous codes."""
+        estimates = self.recogniser(self.layers[:-1](images).flatten(1))
+        return estimates[:, : self.categories], estimates[:, self.categories :]
 
 
 class InfoGAN(Objective):
-    """The adversarial loss and a bound on the mutual information of image and code (equations 5 and 6): minus the
-    likelihood of the code as D recovers it, a category's cross-entropy and a Gaussian of deviation 1.
+    """The adversarial loss, and a lower bound on the mutual information of image and code (equations 5 and 6) that both
+    networks maximise: the log-likelihood of the code under the distribution that D recovers, which is categorical for
+    the category and a Gaussian of standard deviation 1 for each continuous code.
 
     Args:
-        loss, penalties, augment: as the standard objective has them.
-        weight: lambda, of the information.
+        loss, penalties, augment: as in the standard objective.
+        weight: lambda, the weight of the information.
     """
 
     def __init__(
@@ -122,18 +128,20 @@ class InfoGAN(Objective):
         self.weight = weight
 
     def information(self, g: nn.Module, d: nn.Module, fake: Tensor, batch: Batch) -> Tensor:
+        """The negative log-likelihood of the code of `fake` (N, C, H, W), a scalar, without its constant term."""
         category, values = g.code(batch.z)  # type: ignore[operator]
-        logits, found = d.recover(self.shown(fake, batch))  # type: ignore[operator]
-        loss = cross_entropy(logits, category)
-        return loss + mse_loss(found, values) / 2 * values.shape[1] if values.shape[1] else loss
+        logits, estimates = d.recover(self.present(fake, batch))  # type: ignore[operator]
+        # One-hot targets, as the loss of class indices is not deterministic on CUDA.
+        loss = cross_entropy(logits, one_hot(category, logits.shape[1]).to(logits.dtype))
+        return loss + mse_loss(estimates, values) / 2 * values.shape[1] if values.shape[1] else loss
 
     def discriminator_loss(self, g: nn.Module, d: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         total, logs = super().discriminator_loss(g, d, batch)
-        missed = self.information(g, d, batch.fake(g, graph=False), batch)
-        return total + self.weight * missed, logs
+        code = self.information(g, d, batch.fake(g, graph=False), batch)
+        return total + self.weight * code, logs
 
     def generator_loss(self, g: nn.Module, d: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logged besides: `code`, what is missed of the code."""
+        """As in the standard objective. It also logs `code`, the negative log-likelihood of the code."""
         total, logs = super().generator_loss(g, d, batch)
-        missed = self.information(g, d, batch.fake(g), batch)
-        return total + self.weight * missed, {**logs, "code": missed}
+        code = self.information(g, d, batch.fake(g), batch)
+        return total + self.weight * code, {**logs, "code": code}

@@ -1,5 +1,5 @@
-"""Adversarial losses on raw logits r = D(x) and f = D(G(z)), one value an element. sigma is the logistic function,
--log sigma(t) = softplus(-t)."""
+"""Adversarial losses on raw logits r = D(x) of real and f = D(G(z)) of generated items. Each gives one value per logit.
+sigma is the logistic function, so that -log sigma(t) = softplus(-t)."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ from ganzoo import Loss
 class Minimax(Loss):
     """Goodfellow et al. 2014, equation 1: D maximises log sigma(r) + log(1 - sigma(f)), G minimises its second term.
 
-    G's gradient vanishes where D is sure that an item is fake; `NonSaturating` mends that.
+    G's gradient vanishes where D is sure that an item is fake; `NonSaturating` avoids that.
     """
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ class Minimax(Loss):
 
 
 class NonSaturating(Minimax):
-    """Goodfellow et al. 2014, section 3: D as in minimax, G minimises -log sigma(f)."""
+    """Goodfellow et al. 2014, section 3: D minimises the same loss as in minimax, G minimises -log sigma(f)."""
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         return softplus(-fake_logits)
@@ -54,16 +54,19 @@ class Wasserstein(Loss):
     """Arjovsky et al. 2017, equations 2 and 3: the critic minimises f - r, G -f.
 
     Args:
-        clip: each weight of the critic is clipped to [-clip, clip] after its update; None: not at all; "auto": 0.01
-            as in the paper, or not at all where a penalty already bounds the critic's gradient.
-        penalized: whether there is such a penalty; the trainer says.
+        clip: after each update the critic's weights are clipped to [-clip, clip]; None: they are not; "auto": 0.01 as
+            in the paper, or None if a penalty already bounds the critic's gradient.
+        penalized: whether there is such a penalty; set by the trainer.
+
+    Raises:
+        ValueError: a clip that is not positive.
     """
 
     def __init__(self, clip: float | Literal["auto"] | None = "auto", penalized: bool = False) -> None:
         if clip == "auto":
             clip = None if penalized else 0.01
         if isinstance(clip, str) or (clip is not None and clip <= 0):
-            raise ValueError(f"clip must be 'auto', none or above 0, not {clip!r}")
+            raise ValueError(f"clip must be 'auto', none or a number above 0, not {clip!r}")
         self.clip = clip
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -75,14 +78,14 @@ class Wasserstein(Loss):
     @torch.no_grad()
     def after_discriminator_step(self, d: nn.Module) -> None:
         if self.clip is not None:
-            weights = list(d.parameters())
+            weights: list[Tensor] = list(d.parameters())
             torch._foreach_clamp_min_(weights, -self.clip)
             torch._foreach_clamp_max_(weights, self.clip)
 
 
 class RelativisticPairing(Loss):
-    """Jolicoeur-Martineau 2018 as used by Huang et al. 2024 (R3GAN), equation 2, on pairs of a real and a fake:
-    D minimises -log sigma(r - f), G -log sigma(f - r)."""
+    """Jolicoeur-Martineau 2018, as used by Huang et al. 2024 (R3GAN), equation 2, on pairs of a real and a generated
+    item: D minimises -log sigma(r - f), G -log sigma(f - r)."""
 
     needs_real = True
 

@@ -1,8 +1,8 @@
-"""The weights that ship in the package: one line for each folder of model_cards/."""
+"""The weights that ship in the package, one for each folder of model_cards/."""
 
-from ganzoo import cards_folder, hookimpl
+from ganzoo import Register, cards_folder, hookimpl
 
-DEFAULT = "handwritten digits, what `ganzoo train {}` makes"
+DEFAULT = "handwritten digits, trained by `ganzoo train {}`"
 SUMMARIES = {
     **{f"{name}.digits": DEFAULT.format(name) for name in ("dcgan", "infogan", "r3gan", "sngan", "vaegan", "wgan_gp")},
     "dcgan.mnist": "handwritten digits",
@@ -15,6 +15,6 @@ SUMMARIES = {
 
 
 @hookimpl
-def register_weights(register):
+def register_weights(register: Register) -> None:
     for name, summary in SUMMARIES.items():
         register(name, path=cards_folder() / name, license="cc-by-sa-3.0", summary=summary)

@@ -1,8 +1,8 @@
-"""`projected`: a GAN that is judged in the feature space of a frozen, pretrained network."""
+"""`projected`: a GAN whose discriminator works on the features of a frozen, pretrained network."""
 
-from ganzoo import hookimpl
+from ganzoo import Register, hookimpl
 
-# The paper's rates, batch and augmentation, at its resolution of features.
+# The learning rate, batch and augmentation of the paper, and its resolution for the backbone.
 PAPER = {
     "steps": 100000,
     "batch_size": 64,
@@ -12,8 +12,9 @@ PAPER = {
     "generator": {"width": 128},
     "discriminator": {"resolution": 256},
 }
-# Digits on one CPU thread in the time of dcgan's default: images of 64 pixels for the backbone, not 256, a small batch,
-# and a generator that learns twenty times as fast as the heads. At 1e-3 for both, the heads soon tell all apart.
+# Digits on one CPU thread in the time of dcgan's default: the backbone gets images of 64 pixels instead of 256, the
+# batch is small, and the generator learns twenty times as fast as the heads. With 1e-3 for both, the heads soon
+# separate real from generated images completely.
 DEFAULT = {
     "steps": 950,
     "batch_size": 16,
@@ -27,7 +28,7 @@ DEFAULT = {
 
 
 @hookimpl
-def register_architectures(register):
+def register_architectures(register: Register) -> None:
     register(
         "projected",
         generator="ganzoo_projected.model:Generator",

@@ -1,6 +1,6 @@
-"""Projected GAN (Sauer et al. 2021): discriminators on random projections of a frozen network's features, and the
-light generator of Liu et al. 2021 (Towards Faster and Stabilized GAN Training for High-fidelity Few-shot Image
-Synthesis, https://arxiv.org/abs/2101.04775)."""
+"""Projected GAN (Sauer et al. 2021, https://arxiv.org/abs/2111.01007): discriminators on random projections of a frozen
+network's features, and the light generator of Liu et al. 2021 (Towards Faster and Stabilized GAN Training for
+High-fidelity Few-shot Image Synthesis, https://arxiv.org/abs/2101.04775)."""
 
 import difflib
 import hashlib
@@ -18,13 +18,14 @@ from torch.nn.functional import interpolate
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ganzoo import ConfigError, HubError, WeightsError, fetch_file
-from ganzoo_dcgan.model import stages
+from ganzoo_dcgan.model import ClassEmbedding, stages
+from ganzoo_projected.resize import Resize, average, bilinear
 
 WIDEST = 8
 """The channel count doubles at each halving of the resolution, up to this many times `width`."""
 SCALES = 4
 SIDE = 4
-"""Least side of a head's map of logits, unless its features are smaller."""
+"""The smallest side of a head's map of logits, unless its features are smaller already."""
 
 
 def _convolution(before: int, after: int, size: int = 3) -> nn.Conv2d:
@@ -32,12 +33,13 @@ def _convolution(before: int, after: int, size: int = 3) -> nn.Conv2d:
 
 
 class _Excitation(nn.Module):
-    """Skip-layer excitation (Liu et al., equation 1): a small map weighs the channels of a larger one."""
+    """Skip-layer excitation (Liu et al., equation 1): a small feature map (N, small, side, side) scales the channels of
+    a larger one (N, large, H, W)."""
 
-    def __init__(self, small: int, large: int) -> None:
+    def __init__(self, small: int, large: int, side: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.AdaptiveAvgPool2d(4),
+            Resize(average(side, 4)),
             nn.Conv2d(small, large, 4, bias=False),
             nn.LeakyReLU(0.1),
             nn.Conv2d(large, large, 1, bias=False),
@@ -45,7 +47,8 @@ class _Excitation(nn.Module):
         )
 
     def forward(self, small: Tensor, large: Tensor) -> Tensor:
-        return large * self.layers(small)
+        scale: Tensor = self.layers(small)
+        return large * scale
 
 
 class Generator(nn.Module):
@@ -56,8 +59,8 @@ class Generator(nn.Module):
         image_size: 4*2^k or 7*2^k pixels, k >= 1.
         channels: of the images.
         width: channels of the last feature map; each one before it has twice as many, up to 8 * width.
-        num_classes: of a class-conditional generator, which is called with labels (N,) too: an embedding of the class
-            is put beside the latent.
+        num_classes: number of classes of a class-conditional generator, which is also called with labels (N,): an
+            embedding of the class is appended to the latent.
 
     Raises:
         ConfigError: a size that is not of that form.
@@ -74,7 +77,7 @@ class Generator(nn.Module):
         super().__init__()
         base, k = stages(image_size)
         widths = [width * min(2**i, WIDEST) for i in reversed(range(k + 1))]
-        self.embed = None if num_classes is None else nn.Embedding(num_classes, z_dim)
+        self.embed = None if num_classes is None else ClassEmbedding(num_classes, z_dim)
         self.start = nn.Sequential(
             nn.ConvTranspose2d(z_dim if num_classes is None else 2 * z_dim, 2 * widths[0], base, bias=False),
             nn.BatchNorm2d(2 * widths[0]),
@@ -86,10 +89,11 @@ class Generator(nn.Module):
             )
             for before, after in pairwise(widths)
         )
-        # The published network is excited from maps 16 times smaller; one of few scales, from those 4 times smaller.
+        # As published, the excitation of a map comes from one 16 times smaller (a gap of 4 doublings); where there are
+        # few scales the gap is shorter.
         self.gap = min(4, 1 + k // 2)
         self.excitations = nn.ModuleList(
-            _Excitation(widths[i], widths[i + self.gap]) for i in range(k + 1 - self.gap) if self.gap > 1
+            _Excitation(widths[i], widths[i + self.gap], base << i) for i in range(k + 1 - self.gap) if self.gap > 1
         )
         self.end = nn.Sequential(_convolution(widths[-1], channels), nn.Tanh())
         for module in self.modules():
@@ -105,34 +109,40 @@ class Generator(nn.Module):
             if len(self.excitations) and i >= self.gap:
                 x = self.excitations[i - self.gap](maps[i - self.gap], x)
             maps.append(x)
-        return self.end(maps[-1])
+        images: Tensor = self.end(maps[-1])
+        return images
 
 
 class Discriminator(nn.Module):
-    """Images (N, channels, image_size, image_size) to logits (N, 4 * cells): one head for each of four scales of a
-    frozen network's features, each with a map of as many cells, so that each counts the same in a mean.
+    """Images (N, channels, image_size, image_size) to logits (N, 4 * cells): a head for each of four scales of a frozen
+    network's features. All heads have the same number of cells, so that they have the same weight in a mean.
 
-    The features of each scale are mixed across channels by a random 1x1 convolution, then across scales, from the
+    The features of each scale are mixed across channels by a random 1x1 convolution and then across scales, from the
     smallest map to the largest, by random 3x3 convolutions and bilinear upsampling (section 3.2). These projections
-    are frozen and saved; the network is frozen too, always in evaluation mode, and not saved: a digest of it is, and
-    other weights are refused. Heads halve their map to a side of 4 to 7 by convolutions of stride 2 under spectral
-    norm; a smaller map is left as it is, and its logits are repeated.
+    are frozen and saved. The network is frozen too, stays in evaluation mode, and is not saved; a digest of its weights
+    is, and other weights are refused. The heads halve their maps to a side of 4 to 7 by convolutions of stride 2 with
+    spectral norm. A map that is smaller already keeps its size, and its logits are repeated.
 
     Args:
-        image_size: any; images are resized to `resolution`, by bilinear interpolation.
+        image_size: any; images are resized to `resolution` by bilinear interpolation.
         channels: 1 or 3; grey images are repeated.
         backbone: timm's name of a model whose features have four scales.
-        weights: a safetensors file of that model; None: its published ones, from the Hub or its cache; "random": none.
-            A file's path is not stored: whoever loads this needs the same weights from anywhere.
-        resolution: of the images that the backbone sees, in pixels.
+        weights: a safetensors file of that model; None: the published weights, from the Hub or its cache; "random":
+            untrained ones. The path of a file is not stored: a person who loads this discriminator names their own copy
+            of the same weights.
+        resolution: height and width in pixels of the images that the backbone is given.
         width: channels of the largest scale's projection; each smaller one has twice as many, up to 8 * width.
-        num_classes: of a class-conditional discriminator, which is called with labels (N,) too: the product of each
-            cell's features with an embedding of the class is added to its logit (Miyato & Koyama 2018,
-            https://arxiv.org/abs/1802.05637).
+        num_classes: number of classes of a class-conditional discriminator, which is also called with labels (N,): the
+            inner product of each cell's features with an embedding of the class is added to the cell's logit (Miyato &
+            Koyama 2018, https://arxiv.org/abs/1802.05637).
 
     Raises:
-        ConfigError: a backbone that there is not, or without such features, or a setting out of range.
+        ConfigError: an unknown backbone, one without such features, or a setting out of range.
     """
+
+    mean: Tensor
+    std: Tensor
+    weights_digest: Tensor
 
     def __init__(
         self,
@@ -146,19 +156,21 @@ class Discriminator(nn.Module):
     ) -> None:
         super().__init__()
         if channels not in (1, 3):
-            raise ConfigError(f"{backbone} looks at images of 1 or 3 channels, not {channels}: leave --pack out")
+            raise ConfigError(f"{backbone} takes images of 1 or 3 channels, not {channels}: leave --pack out")
         self.stored = {"weights": weights if weights == "random" else None}
         self.backbone, self.weights, self.resolution = backbone, weights, resolution
-        shapes, self.picked, mean, std = _outline(backbone, resolution)
+        shapes, self.scales, mean, std = _outline(backbone, resolution)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("weights_digest", torch.zeros(32, dtype=torch.uint8))
-        self.held: list[nn.Module] = []  # the backbone, out of sight of parameters(), state_dict() and train()
+        self.frozen: list[nn.Module] = []  # the backbone: in a list, so parameters(), state_dict() and train() skip it
+        self.resize = nn.Identity() if image_size == resolution else Resize(bilinear(image_size, resolution))
         widths = [width * min(2**i, WIDEST) for i in range(SCALES)]
         self.across_channels = nn.ModuleList(
-            _convolution(found, wide, 1) for (found, _), wide in zip(shapes, widths, strict=True)
+            _convolution(inputs, wide, 1) for (inputs, _), wide in zip(shapes, widths, strict=True)
         )
         self.across_scales = nn.ModuleList(_convolution(small, large) for large, small in pairwise(widths))
+        self.enlarge = nn.ModuleList(Resize(bilinear(small, large)) for (_, large), (_, small) in pairwise(shapes))
         for projection in (*self.across_channels, *self.across_scales):
             nn.init.kaiming_normal_(projection.weight)
             projection.requires_grad_(False)
@@ -174,76 +186,78 @@ class Discriminator(nn.Module):
             self.heads.append(nn.Sequential(*layers))
             self.scores.append(spectral_norm(_convolution(wide, 1)))
             if num_classes is not None:
-                self.embeds.append(spectral_norm(nn.Embedding(num_classes, wide)))
+                self.embeds.append(spectral_norm(ClassEmbedding(num_classes, wide)))
 
     def prepare(self) -> None:
-        """Load the backbone, if it is not there yet; the first call does so too.
+        """Load the backbone, unless that has been done. The first call of this network does so too.
 
         Raises:
             HubError: its weights cannot be fetched.
-            WeightsError: a file that is not there, damaged or of another model; or other weights than these networks
-                were trained on.
+            WeightsError: a file that is missing, damaged or of another model, or other weights than those that this
+                discriminator was trained on.
         """
-        if not self.held:
+        if not self.frozen:
             net = _load(self.backbone, self.weights)
             self._compare(net)
             self.weights_digest.copy_(_digest(net))
             net.to(self.mean.device)
-            self.held.append(net)
+            self.frozen.append(net)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         self.prepare()
-        size = (self.resolution, self.resolution)
-        if images.shape[2:] != size:
-            smaller = images.shape[-1] > self.resolution
-            images = interpolate(images, size, mode="bilinear", align_corners=False, antialias=smaller)
+        with torch.autocast(images.device.type, enabled=False):  # pixels keep their precision
+            images = self.resize(images)
         # [-1, 1] to the backbone's own scale
-        seen = ((images.expand(-1, 3, -1, -1) + 1) / 2 - self.mean) / self.std
-        features = self.held[0](seen)
-        mixed = [mix(features[i]) for mix, i in zip(self.across_channels, self.picked, strict=True)]
+        normalised = ((images.expand(-1, 3, -1, -1) + 1) / 2 - self.mean) / self.std
+        features = self.frozen[0](normalised)
+        mixed = [mix(features[i]) for mix, i in zip(self.across_channels, self.scales, strict=True)]
         for i in reversed(range(SCALES - 1)):
-            below = self.across_scales[i](mixed[i + 1])
-            mixed[i] = mixed[i] + interpolate(below, mixed[i].shape[2:], mode="bilinear", align_corners=False)
-        found = []
+            mixed[i] = mixed[i] + self.enlarge[i](self.across_scales[i](mixed[i + 1]))
+        maps = []
         for i, (head, score) in enumerate(zip(self.heads, self.scores, strict=True)):
             x = head(mixed[i])
             logits = score(x)
             if self.embeds:
                 logits = logits + (x * self.embeds[i](labels)[:, :, None, None]).sum(1, keepdim=True)
-            found.append(logits)
-        side = max(logits.shape[-1] for logits in found)
-        return torch.cat([interpolate(logits, (side, side)).flatten(1) for logits in found], 1)
+            maps.append(logits)
+        side = max(logits.shape[-1] for logits in maps)
+        return torch.cat([interpolate(logits, (side, side)).flatten(1) for logits in maps], 1)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Discriminator":
-        for net in self.held:
-            net._apply(fn, recurse)
-        return super()._apply(fn, recurse)
+        for net in self.frozen:
+            net._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
-        for net in self.held:
+        for net in self.frozen:
             self._compare(net)
 
     def _compare(self, net: nn.Module) -> None:
         if self.weights_digest.any() and not torch.equal(self.weights_digest.cpu(), _digest(net)):
             where = {None: "its published weights", "random": "random weights"}.get(self.weights, self.weights)
             raise WeightsError(
-                f"this discriminator was trained on other weights of {self.backbone} than {where}: name their file by "
-                "--set discriminator.weights=FILE"
+                f"this discriminator was trained on other weights of {self.backbone} than {where}: name the file of "
+                "the right ones by --set discriminator.weights=FILE"
             )
 
 
 def _digest(net: nn.Module) -> Tensor:
-    """sha256 of its tensors, (32,) uint8."""
-    found = hashlib.sha256()
+    """The SHA-256 of a network's tensors, (32,) uint8."""
+    digest = hashlib.sha256()
     for tensor in net.state_dict().values():
-        found.update(tensor.cpu().contiguous().numpy().data)
-    return torch.tensor(list(found.digest()), dtype=torch.uint8)
+        digest.update(tensor.cpu().contiguous().numpy().data)
+    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
 
 
 def _outline(name: str, resolution: int) -> tuple[list[tuple[int, int]], list[int], Any, Any]:
-    """Channels and side of the last four scales of a model's features, largest first; where in its list of features
-    they are; mean and deviation of the images it was trained on."""
+    """Of a timm model: channels and side of its features at the last four scales, largest first; their indices in its
+    list of features; mean and standard deviation of the images it was trained on.
+
+    Raises:
+        ConfigError: an unknown model, or one without such features at that resolution.
+    """
     import timm
 
     if not timm.is_model(name):
@@ -252,29 +266,33 @@ def _outline(name: str, resolution: int) -> tuple[list[tuple[int, int]], list[in
         raise ConfigError(f"timm has no model {name!r} for discriminator.backbone: {hint}")
     try:
         with torch.device("meta"):
-            net = timm.create_model(name, features_only=True).eval()
-            found = [tuple(x.shape[1:]) for x in net(torch.empty(1, 3, resolution, resolution))]
+            net: Any = timm.create_model(name, features_only=True).eval()
+            shapes = [tuple(x.shape[1:]) for x in net(torch.empty(1, 3, resolution, resolution))]
     except Exception as error:
         cause = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"{name} gives no features of images of {resolution} pixels ({cause}): choose another "
+            f"{name} gives no features for images of {resolution} pixels ({cause}): choose another "
             "discriminator.resolution, or a discriminator.backbone such as tf_efficientnet_lite0 or resnet18"
         ) from error
-    # Of maps of one size, the last.
-    sides = {shape[1]: i for i, shape in enumerate(found)}
-    picked = [i for _, i in sorted(sides.items(), reverse=True)][-SCALES:]
-    if len(picked) < SCALES or [shape[0] for shape in found] != net.feature_info.channels():
-        told = ", ".join("x".join(map(str, shape)) for shape in found)
+    last = {shape[1]: i for i, shape in enumerate(shapes)}  # of several maps of one size, the last
+    scales = [i for _, i in sorted(last.items(), reverse=True)][-SCALES:]
+    if len(scales) < SCALES or [shape[0] for shape in shapes] != net.feature_info.channels():
+        listing = ", ".join("x".join(map(str, shape)) for shape in shapes)
         raise ConfigError(
-            f"{name} at {resolution} pixels gives the features {told}, not channels first at {SCALES} sizes: choose a "
-            "convolutional discriminator.backbone such as tf_efficientnet_lite0 or resnet18"
+            f"{name} at {resolution} pixels gives features of shapes {listing}, but they must be channels first and at "
+            f"{SCALES} sizes: choose a convolutional discriminator.backbone such as tf_efficientnet_lite0 or resnet18"
         )
     mean, std = net.pretrained_cfg["mean"], net.pretrained_cfg["std"]
-    return [found[i][:2] for i in picked], picked, mean, std
+    return [shapes[i][:2] for i in scales], scales, mean, std
 
 
 def _load(name: str, weights: str | None) -> nn.Module:
-    """A model's features, frozen, in evaluation mode on the CPU. torch's random state stays as it was."""
+    """The feature extractor of a timm model, frozen, in evaluation mode, on the CPU. torch's random state is unchanged.
+
+    Raises:
+        HubError: the weights cannot be fetched.
+        WeightsError: they cannot be read, or are of another model.
+    """
     import timm
 
     logger = logging.getLogger("timm")
@@ -282,39 +300,47 @@ def _load(name: str, weights: str | None) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         if weights == "random":
-            net = timm.create_model(name, features_only=True)
+            net: Any = timm.create_model(name, features_only=True)
         else:
             source = {"state_dict": _tensors(name, weights)}
             try:
-                timm.create_model(name, pretrained=True, pretrained_cfg_overlay=source)  # whole: every tensor must fit
-                logger.setLevel(logging.ERROR)  # it warns of the last layers, which features leave out
+                timm.create_model(name, pretrained=True, pretrained_cfg_overlay=source)  # all tensors must fit
+                logger.setLevel(logging.ERROR)  # it warns about the classifier, which a feature extractor lacks
                 net = timm.create_model(name, features_only=True, pretrained=True, pretrained_cfg_overlay=source)
             except (RuntimeError, KeyError) as error:
-                told = " ".join(str(error).split())[:300]
-                raise WeightsError(f"{weights or 'the Hub'} does not hold timm's {name}: {told}") from error
+                cause = " ".join(str(error).split())[:300]
+                raise WeightsError(
+                    f"{weights or 'the Hub'} does not hold the weights of timm's {name}: {cause}"
+                ) from error
             finally:
                 logger.setLevel(level)
             net.pretrained_cfg.pop("state_dict", None)
-    return net.eval().requires_grad_(False)
+    extractor: nn.Module = net.eval().requires_grad_(False)
+    return extractor
 
 
 def _tensors(name: str, weights: str | None) -> dict[str, Tensor]:
-    """A model's weights, from this file or else the Hub."""
+    """The weights of a timm model, from this file or, if it is None, from the Hub.
+
+    Raises:
+        HubError: they cannot be fetched.
+        WeightsError: the file cannot be read.
+    """
     import timm
 
     path = Path(weights or "").expanduser()
     if weights is None:
-        config = timm.get_pretrained_cfg(name)
+        config: Any = timm.get_pretrained_cfg(name)
         file = config.hf_hub_filename or "model.safetensors"
-        local = "name a safetensors file of it by --set discriminator.weights=FILE"
+        local = "name a safetensors file of its weights by --set discriminator.weights=FILE"
         if not config.hf_hub_id or not file.endswith(".safetensors"):
-            raise HubError(f"timm has no safetensors of {name} on the Hub: {local}")
+            raise HubError(f"the Hub has no safetensors file of timm's {name}: {local}")
         try:
             path = fetch_file(config.hf_hub_id, file)
         except HubError as error:
             raise HubError(
-                f"{error}, and the discriminator's backbone {name} needs its weights: {local}, or train once where "
-                "there is a connection, which leaves them in the Hub's cache"
+                f"{error}, and the discriminator's backbone {name} needs its weights: {local}, or train once with a "
+                "connection, which leaves them in the Hub's cache"
             ) from error
     try:
         return load_file(path)

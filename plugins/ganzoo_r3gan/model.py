@@ -1,18 +1,20 @@
-"""The networks of Huang et al. 2024, from the paper's description: residual blocks without normalisation, kept in scale
-by their initialisation."""
+"""The networks of Huang et al. 2024, https://arxiv.org/abs/2501.05441, after the paper and the authors' description of
+them: residual blocks without normalisation, whose initialisation keeps the scale of activations and updates."""
 
 import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import conv2d, conv_transpose2d
 
 from ganzoo import ConfigError
-from ganzoo_dcgan.model import stages
+from ganzoo_dcgan.model import ClassEmbedding, stages
 
 SLOPE = 0.2
 GAIN = math.sqrt(2 / (1 + SLOPE**2))
-"""Keeps the variance through a leaky ReLU (He et al. 2015)."""
+"""Keeps the variance constant through a leaky ReLU (He et al. 2015)."""
+FILTER = (1.0, 3.0, 3.0, 1.0)
+"""Taps of the low-pass filter of all resampling, along each axis: linear interpolation by a factor of 2."""
 
 
 def _conv(
@@ -27,18 +29,21 @@ def _conv(
 
 
 class _Block(nn.Module):
-    """x + f(x), f an inverted bottleneck: 1x1 to more channels, 3x3 in groups, 1x1 back, which starts at zero.
+    """x + f(x), where f is an inverted bottleneck: a 1x1 convolution to more channels, a grouped 3x3 convolution, and a
+    1x1 convolution back, whose weights start at zero.
 
-    `depth` is the number of such blocks in the network: with three layers each, the first two are scaled by
-    depth^(-1/4), so that the whole changes by as much as one layer would at the first updates (Fixup, Zhang et al.
-    2019, https://arxiv.org/abs/1901.09321).
+    `depth` is the number of such blocks in the network. The first two of a block's three layers are scaled by
+    depth^(-1/4), so that the first updates change the whole network about as much as they would change one layer
+    (Fixup, Zhang et al. 2019, https://arxiv.org/abs/1901.09321).
     """
 
     def __init__(self, channels: int, expansion: int, group_size: int, depth: int) -> None:
         super().__init__()
         inner = channels * expansion
         if inner % group_size:
-            raise ConfigError(f"groups of {group_size} channels do not divide {inner}: choose another width")
+            raise ConfigError(
+                f"{inner} channels cannot be split into groups of {group_size}: choose another width or group_size"
+            )
         scale = GAIN * depth**-0.25
         self.layers = nn.Sequential(
             _conv(channels, inner, gain=scale, bias=True),
@@ -49,11 +54,12 @@ class _Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)
+        residual: Tensor = self.layers(x)
+        return x + residual
 
 
 class _Basis(nn.Module):
-    """(N, C, 1, 1) times a learned pattern for each channel: (N, C, side, side)."""
+    """(N, C, 1, 1) to (N, C, side, side): each number scales the learned pattern of its channel."""
 
     def __init__(self, channels: int, side: int) -> None:
         super().__init__()
@@ -63,50 +69,82 @@ class _Basis(nn.Module):
         return x * self.patterns
 
 
-class _Resize(nn.Module):
-    """Twice or half the size, bilinear, and another number of channels: the convolution runs at the smaller size."""
+class _Resample(nn.Module):
+    """The 1x1 convolution that changes the number of channels, if it changes, and the kernel of the filter, of sum 1.
 
-    def __init__(self, inputs: int, outputs: int, factor: float) -> None:
+    Depthwise convolutions apply the filter because they have a deterministic backward on CUDA, which bilinear
+    `interpolate` lacks.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.factor = factor
         self.conv = _conv(inputs, outputs) if inputs != outputs else nn.Identity()
+        taps = torch.tensor(FILTER) / sum(FILTER)
+        self.register_buffer("kernel", (taps[:, None] * taps)[None, None], persistent=False)
+
+    def depthwise(self, channels: int) -> Tensor:
+        return self.kernel.expand(channels, -1, -1, -1)
+
+
+class _Up(_Resample):
+    """(N, C, H, W) to (N, outputs, 2H, 2W). Borders are replicated, which makes it bilinear interpolation; the authors
+    pad with zeros instead."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.factor > 1:
-            return interpolate(self.conv(x), scale_factor=2, mode="bilinear", align_corners=False)
-        return self.conv(nn.functional.avg_pool2d(x, 2))
+        x = self.conv(x)
+        # Replication by slices: replicating pads have no deterministic backward on CUDA.
+        x = torch.cat([x[:, :, :1], x, x[:, :, -1:]], 2)
+        x = torch.cat([x[..., :1], x, x[..., -1:]], 3)
+        channels = x.shape[1]
+        return conv_transpose2d(x, 4 * self.depthwise(channels), stride=2, padding=3, groups=channels)
+
+
+class _Down(_Resample):
+    """(N, C, H, W) to (N, outputs, H/2, W/2). Borders are padded with zeros, as by the authors."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels = x.shape[1]
+        smaller: Tensor = self.conv(conv2d(x, self.depthwise(channels), stride=2, padding=1, groups=channels))
+        return smaller
 
 
 def _plan(image_size: int, patch: int, width: int, growth: int, widest: int) -> tuple[int, list[int]]:
-    """The smallest resolution, and the channels from there to the largest."""
+    """The smallest resolution, and the number of channels at each one from the smallest to the largest."""
     base, k = stages(image_size)
     k -= patch.bit_length() - 1
     if k < 1 or patch < 1 or patch & (patch - 1):
-        raise ConfigError(f"patch must be 1, 2, 4, ... and leave two resolutions of {image_size} px, not {patch}")
+        raise ConfigError(
+            f"patch must be 1, 2, 4, ... and leave at least two resolutions for images of {image_size} px, not {patch}"
+        )
     return base, [min(width * growth**i, widest) for i in reversed(range(k + 1))]
 
 
 class Generator(nn.Module):
     """Latents (N, z_dim) to images (N, channels, image_size, image_size) in [-1, 1].
 
+    The tanh at the end is ganzoo's: the authors' generator ends in a 1x1 convolution and leaves its output unbounded.
+
     Args:
         z_dim: size of the latent.
         image_size: 4*2^k or 7*2^k pixels, k >= 1.
         channels: of the images.
         width: channels at the largest resolution.
-        growth: how many times more channels each smaller resolution has, up to `widest`.
-        widest: the most channels.
-        patch: pixels a side that are one position of the largest resolution: 1 as published; 2 costs a quarter.
-        blocks: residual blocks a resolution.
-        expansion: how many times more channels a block has inside.
-        group_size: channels a group of the 3x3 convolutions.
-        hidden: units of a fully connected layer between latent and first map; 0: each channel of that map is a learned
-            pattern times one number, as published.
-        num_classes: of a class-conditional generator, which is called with labels (N,) too: an embedding of the class
-            is put beside the latent.
+        growth: factor by which the number of channels grows at each halving of the resolution, up to `widest`.
+        widest: the largest number of channels.
+        patch: side in pixels of the square that one position of the largest feature map stands for: 1 as published; 2
+            makes the network about four times cheaper.
+        blocks: residual blocks at each resolution.
+        expansion: ratio of a block's inner channels to its outer ones.
+        group_size: channels in each group of the 3x3 convolutions.
+        hidden: units of a fully connected layer between the latent and the first feature map; 0: each channel of that
+            map is a learned pattern times one number, as published.
+        num_classes: number of classes of a class-conditional generator, which is also called with labels (N,): an
+            embedding of the class is appended to the latent.
 
     Raises:
-        ConfigError: a size that is not of that form, or groups that do not divide the channels.
+        ConfigError: a size that is not of that form, or channels that cannot be split into such groups.
     """
 
     def __init__(
@@ -126,7 +164,10 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         base, widths = _plan(image_size, patch, width, growth, widest)
-        self.embed = None if num_classes is None else nn.Embedding(num_classes, z_dim)
+        self.embed = None
+        if num_classes is not None:
+            self.embed = ClassEmbedding(num_classes, z_dim)
+            nn.init.normal_(self.embed.weight, 0.0, 1 / math.sqrt(num_classes))  # a linear layer of one-hot classes
         inputs = z_dim if num_classes is None else 2 * z_dim
         layers: list[nn.Module] = [nn.Unflatten(1, (-1, 1, 1))]
         if hidden:
@@ -136,7 +177,7 @@ class Generator(nn.Module):
             layers += [_conv(inputs, widths[0]), _Basis(widths[0], base)]
         depth = blocks * len(widths)
         for i, channels_here in enumerate(widths):
-            layers += [_Resize(widths[i - 1], channels_here, 2)] if i else []
+            layers += [_Up(widths[i - 1], channels_here)] if i else []
             layers += [_Block(channels_here, expansion, group_size, depth) for _ in range(blocks)]
         self.layers = nn.Sequential(*layers, _conv(widths[-1], channels * patch**2), nn.PixelShuffle(patch))
 
@@ -154,18 +195,20 @@ class Discriminator(nn.Module):
         image_size: 4*2^k or 7*2^k pixels, k >= 1.
         channels: of the images.
         width: channels at the largest resolution.
-        growth: how many times more channels each smaller resolution has, up to `widest`.
-        widest: the most channels.
-        patch: pixels a side that are one position of the largest resolution: 1 as published; 2 costs a quarter.
-        blocks: residual blocks a resolution.
-        expansion: how many times more channels a block has inside.
-        group_size: channels a group of the 3x3 convolutions.
-        hidden: units of a fully connected layer after the last map; 0: one number a channel, as published.
-        num_classes: of a class-conditional discriminator, which is called with labels (N,) too: the features' product
-            with an embedding of the class is added to the logit (Miyato & Koyama 2018).
+        growth: factor by which the number of channels grows at each halving of the resolution, up to `widest`.
+        widest: the largest number of channels.
+        patch: side in pixels of the square that one position of the largest feature map stands for: 1 as published; 2
+            makes the network about four times cheaper.
+        blocks: residual blocks at each resolution.
+        expansion: ratio of a block's inner channels to its outer ones.
+        group_size: channels in each group of the 3x3 convolutions.
+        hidden: units of a fully connected layer after the last feature map; 0: one number a channel, as published.
+        num_classes: number of classes of a class-conditional discriminator, which is also called with labels (N,): the
+            inner product of the features with an embedding of the class is added to the logit (Miyato & Koyama 2018,
+            https://arxiv.org/abs/1802.05637).
 
     Raises:
-        ConfigError: a size that is not of that form, or groups that do not divide the channels.
+        ConfigError: a size that is not of that form, or channels that cannot be split into such groups.
     """
 
     def __init__(
@@ -188,7 +231,7 @@ class Discriminator(nn.Module):
         depth = blocks * len(widths)
         layers: list[nn.Module] = [nn.PixelUnshuffle(patch), _conv(channels * patch**2, widths[0])]
         for i, channels_here in enumerate(widths):
-            layers += [_Resize(widths[i - 1], channels_here, 0.5)] if i else []
+            layers += [_Down(widths[i - 1], channels_here)] if i else []
             layers += [_Block(channels_here, expansion, group_size, depth) for _ in range(blocks)]
         last = hidden or widths[-1]
         pool = nn.Conv2d(widths[-1], last, base, groups=1 if hidden else last, bias=bool(hidden))
@@ -197,7 +240,7 @@ class Discriminator(nn.Module):
         layers += [pool, nn.LeakyReLU(SLOPE, inplace=True)] if hidden else [pool]
         self.layers = nn.Sequential(*layers, nn.Flatten())
         self.score = nn.Linear(last, 1, bias=False)
-        self.embed = None if num_classes is None else nn.Embedding(num_classes, last)
+        self.embed = None if num_classes is None else ClassEmbedding(num_classes, last)
         for head in (self.score, self.embed):
             if head is not None:
                 nn.init.normal_(head.weight, 0.0, 1 / math.sqrt(last))

@@ -1,8 +1,9 @@
 """`sngan`: residual networks with spectral normalisation."""
 
-from ganzoo import hookimpl
+from ganzoo import Register, hookimpl
 
-# A quarter of the published width, for digits on a CPU in the time of dcgan's default. docs/recipes.md has the search.
+# A quarter of the published width, for digits on a CPU in the time of dcgan's default. docs/recipes.md describes the
+# search.
 DEFAULT = {
     "steps": 2300,
     "batch_size": 64,
@@ -13,7 +14,7 @@ DEFAULT = {
     "discriminator": {"width": 16},
     "auto_precision": "bf16",
 }
-# CIFAR-10, the networks of appendix B.4.
+# CIFAR-10, on the networks of appendix B.4.
 PAPER = {
     "steps": 100000,
     "batch_size": 64,
@@ -27,7 +28,7 @@ PAPER = {
 
 
 @hookimpl
-def register_architectures(register):
+def register_architectures(register: Register) -> None:
     register(
         "sngan",
         generator="ganzoo_sngan.model:Generator",

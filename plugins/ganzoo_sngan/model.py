@@ -1,5 +1,6 @@
-"""The residual networks of Miyato et al. 2018, appendix B.4, from the paper's description. With the defaults they are
-those for images of 48 and 128 pixels, with the settings of the recipe `paper` those for 32 pixels."""
+"""The residual networks of Miyato et al. 2018, https://arxiv.org/abs/1802.05957, appendix B.4, after the paper's
+description. With the defaults they are those for images of 48 and 128 pixels, and with the settings of the recipe
+`paper` those for 32 pixels."""
 
 import math
 from itertools import pairwise
@@ -9,16 +10,16 @@ from torch.nn.functional import avg_pool2d, conv2d, conv_transpose2d, interpolat
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ganzoo import ConfigError
-from ganzoo_dcgan.model import stages
+from ganzoo_dcgan.model import ClassEmbedding, stages
 
 FORMS = (4, 6, 7), 2
-"""Image sizes are one of these times 2^k, and the least k."""
+"""An image size is one of these numbers times 2^k; the second value is the smallest k."""
 
 
 def _initialise(layer: nn.Conv2d | nn.Linear | nn.Embedding) -> None:
-    """Uniform weights (Glorot & Bengio 2010), of gain sqrt(2) in 3x3 kernels, which follow a ReLU; no biases."""
-    three = isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3)
-    nn.init.xavier_uniform_(layer.weight, math.sqrt(2) if three else 1.0)
+    """Uniform weights (Glorot & Bengio 2010), with a gain of sqrt(2) for all 3x3 kernels; biases of 0."""
+    follows_relu = isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3)
+    nn.init.xavier_uniform_(layer.weight, math.sqrt(2) if follows_relu else 1.0)
     if not isinstance(layer, nn.Embedding) and layer.bias is not None:
         nn.init.zeros_(layer.bias)
 
@@ -28,13 +29,13 @@ def _conv(inputs: int, outputs: int) -> nn.Conv2d:
 
 
 def _averaged(kernel: Tensor) -> Tensor:
-    """3x3 kernels (..., 3, 3) and a mean over 2x2 pixels before or after them, as one kernel (..., 4, 4)."""
+    """Kernels (..., 3, 3) to kernels (..., 4, 4) that also take the mean over 2x2 pixels, before or after."""
     return avg_pool2d(kernel, 2, stride=1, padding=1)
 
 
 class _UpConv(nn.Conv2d):
-    """Twice the size by nearest neighbours, then a 3x3 convolution: as one transposed convolution of stride 2, which
-    has 16 products a pixel in place of 36."""
+    """Nearest-neighbour upsampling by 2 and a 3x3 convolution, computed as one transposed convolution of stride 2. It
+    takes 16 products for each input pixel and pair of channels instead of 36."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 3, padding=1)
@@ -45,7 +46,7 @@ class _UpConv(nn.Conv2d):
 
 
 class _ConvDown(nn.Conv2d):
-    """A 3x3 convolution, then the mean over 2x2 pixels: as one convolution of stride 2, likewise."""
+    """A 3x3 convolution and the mean over 2x2 pixels, computed as one convolution of stride 2 for the same reason."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 3, padding=1)
@@ -55,14 +56,14 @@ class _ConvDown(nn.Conv2d):
 
 
 class _NormReLU(nn.Module):
-    """BatchNorm, whose scale and shift depend on the class where there are classes, and a ReLU."""
+    """BatchNorm and a ReLU. In a class-conditional network each class has its own scale and shift."""
 
     def __init__(self, channels: int, num_classes: int | None) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(channels, affine=num_classes is None)
         self.scale = self.shift = None
         if num_classes is not None:
-            self.scale, self.shift = nn.Embedding(num_classes, channels), nn.Embedding(num_classes, channels)
+            self.scale, self.shift = (ClassEmbedding(num_classes, channels) for _ in range(2))
             nn.init.ones_(self.scale.weight)
             nn.init.zeros_(self.shift.weight)
 
@@ -75,8 +76,9 @@ class _NormReLU(nn.Module):
 
 
 class _Up(nn.Module):
-    """BatchNorm, ReLU, twice the size, 3x3, BatchNorm, ReLU, 3x3; beside it twice the size and a 1x1 convolution,
-    which commute: the convolution runs at the smaller size."""
+    """A residual block that doubles the size: BatchNorm, ReLU, upsampling, 3x3 convolution, BatchNorm, ReLU, 3x3
+    convolution. The shortcut is upsampling and a 1x1 convolution; as these commute, the convolution runs first, at the
+    smaller size."""
 
     def __init__(self, inputs: int, outputs: int, num_classes: int | None) -> None:
         super().__init__()
@@ -88,23 +90,23 @@ class _Up(nn.Module):
         h = x
         for norm, conv in zip(self.norms, self.convs, strict=True):
             h = conv(norm(h, labels))
-        return h + interpolate(self.shortcut(x), scale_factor=2)
+        return h + interpolate(self.shortcut(x), scale_factor=2.0)
 
 
 class _Block(nn.Module):
-    """ReLU, 3x3, ReLU, 3x3, and where it is to halve the size a mean over 2x2 pixels; beside it that mean and a 1x1
-    convolution, where the size or the channels change.
+    """A residual block of the discriminator: ReLU, 3x3 convolution, ReLU, 3x3 convolution, and the mean over 2x2 pixels
+    if it halves the size. The shortcut is that mean and a 1x1 convolution, if the size or the channels change.
 
     Args:
-        inputs, outputs: channels.
-        half: whether to halve the size.
-        first: of the network: without the first ReLU.
+        inputs, outputs: number of channels.
+        half: whether the block halves the size.
+        first: whether it is the first block of the network, which has no ReLU at its start.
     """
 
     def __init__(self, inputs: int, outputs: int, half: bool, first: bool = False) -> None:
         super().__init__()
         inner = outputs if first else inputs
-        self.start = nn.Identity() if first else nn.ReLU()  # not in place: the shortcut takes x too
+        self.start = nn.Identity() if first else nn.ReLU()  # not in place, because the shortcut needs x
         self.convs = nn.Sequential(
             _conv(inputs, inner), nn.ReLU(inplace=True), (_ConvDown if half else _conv)(inner, outputs)
         )
@@ -112,8 +114,8 @@ class _Block(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, 1) if half or inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        h: Tensor = self.convs(self.start(x))
-        return h + self.shortcut(self.pool(x))
+        h: Tensor = self.convs(self.start(x)) + self.shortcut(self.pool(x))
+        return h
 
 
 class Generator(nn.Module):
@@ -124,9 +126,9 @@ class Generator(nn.Module):
         image_size: 4*2^k, 6*2^k or 7*2^k pixels, k >= 2.
         channels: of the images.
         width: channels at the largest resolution; each smaller one has twice as many, up to `widest`.
-        widest: the most channels.
-        num_classes: of a class-conditional generator, which is called with labels (N,) too: BatchNorm's scale and
-            shift are the class's own (Miyato & Koyama 2018, https://arxiv.org/abs/1802.05637).
+        widest: the largest number of channels.
+        num_classes: number of classes of a class-conditional generator, which is also called with labels (N,): each
+            class has its own scale and shift after BatchNorm (Miyato & Koyama 2018, https://arxiv.org/abs/1802.05637).
 
     Raises:
         ConfigError: a size that is not of that form.
@@ -154,7 +156,7 @@ class Generator(nn.Module):
                 _initialise(layer)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        x = self.start(z).unflatten(1, self.shape).permute(0, 3, 1, 2)  # in channels_last as it is
+        x = self.start(z).unflatten(1, self.shape).permute(0, 3, 1, 2)  # already in channels_last
         for block in self.blocks:
             x = block(x, labels)
         images: Tensor = self.end(self.norm(x, labels))
@@ -162,21 +164,21 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (N, channels, image_size, image_size) to logits (N,), with spectral norm on every layer.
+    """Images (N, channels, image_size, image_size) to logits (N,), with spectral normalisation of every layer.
 
-    A block for each halving down to 4 pixels, and one more.
+    There is a block for each halving of the size down to 4 pixels, and one more.
 
     Args:
         image_size: 4*2^k, 6*2^k or 7*2^k pixels, k >= 2.
         channels: of the images.
         width: channels of the first block; each later one has twice as many, up to `widest`.
-        widest: the most channels.
-        flat: how many of the blocks, the last ones, keep the size.
-        num_classes: of a class-conditional discriminator, which is called with labels (N,) too: the features' product
-            with an embedding of the class is added to the logit (Miyato & Koyama 2018).
+        widest: the largest number of channels.
+        flat: how many blocks at the end keep the size.
+        num_classes: number of classes of a class-conditional discriminator, which is also called with labels (N,): the
+            inner product of the features with an embedding of the class is added to the logit (Miyato & Koyama 2018).
 
     Raises:
-        ConfigError: a size that is not of that form, or fewer than 0 or too many flat blocks.
+        ConfigError: a size that is not of that form, or a number of flat blocks out of range.
     """
 
     def __init__(
@@ -200,7 +202,7 @@ class Discriminator(nn.Module):
         )
         self.blocks = nn.Sequential(*blocks, nn.ReLU(inplace=True))
         self.score = nn.Linear(widths[-1], 1)
-        self.embed = None if num_classes is None else nn.Embedding(num_classes, widths[-1])
+        self.embed = None if num_classes is None else ClassEmbedding(num_classes, widths[-1])
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding):
                 _initialise(layer)

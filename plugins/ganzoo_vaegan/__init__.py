@@ -1,8 +1,8 @@
 """`vaegan`: a variational autoencoder whose decoder is a GAN's generator."""
 
-from ganzoo import hookimpl
+from ganzoo import Register, hookimpl
 
-# dcgan's recipe on its networks. Few latents, so that those of real images and those from N(0, I) lie alike.
+# The default recipe of dcgan. A latent of few dimensions, so that encoded images are distributed much like N(0, I).
 DEFAULT = {
     "steps": 1600,
     "batch_size": 128,
@@ -19,7 +19,7 @@ PAPER = {"steps": 50000, "batch_size": 64, "optimizer": "rmsprop", "lr": 3e-4}
 
 
 @hookimpl
-def register_architectures(register):
+def register_architectures(register: Register) -> None:
     register(
         "vaegan",
         generator="ganzoo_vaegan.model:Generator",

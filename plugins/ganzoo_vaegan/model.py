@@ -1,5 +1,5 @@
-"""VAE/GAN (Larsen et al. 2016) on DCGAN's networks. The encoder is part of the generator, so that it is averaged,
-published and loaded with it."""
+"""VAE/GAN (Larsen et al. 2016, https://arxiv.org/abs/1512.09300) on DCGAN's networks. The encoder is part of the
+generator, so that it is averaged, published and loaded with it."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,13 +17,14 @@ from ganzoo_dcgan.model import Generator as DCGANGenerator
 
 
 class Generator(DCGANGenerator):
-    """Latents (N, z_dim) to images (N, channels, image_size, image_size) in [-1, 1], and by `encode` back.
+    """The decoder: latents (N, z_dim) to images (N, channels, image_size, image_size) in [-1, 1]. `encode` maps images
+    back to latents.
 
     Args:
         z_dim: size of the latent.
         image_size: 4*2^k or 7*2^k pixels, k >= 1.
         channels: of the images.
-        width: channels at the largest resolution, of the encoder too.
+        width: channels at the largest resolution, of the decoder and of the encoder.
         hidden: units of a fully connected layer after the latent; 0: none.
 
     Raises:
@@ -34,7 +35,7 @@ class Generator(DCGANGenerator):
         self, z_dim: int = 64, image_size: int = 64, channels: int = 3, width: int = 64, hidden: int = 0
     ) -> None:
         super().__init__(z_dim, image_size, channels, width, hidden)
-        # BatchNorm's statistics are those of latents from N(0, I); what the encoder gives is not quite that.
+        # BatchNorm would learn the statistics of latents from N(0, I), and those of encoded images differ a little.
         for i, layer in enumerate(self.layers):
             if isinstance(layer, nn.BatchNorm2d):
                 self.layers[i] = nn.GroupNorm(1, layer.num_features)
@@ -46,13 +47,15 @@ class Generator(DCGANGenerator):
         self.encoder = nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * base**2, 2 * z_dim))
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance (N, z_dim) of the latents that images (N, C, H, W) in [-1, 1] may have come from."""
+        """Mean and log-variance, each (N, z_dim), of the approximate posterior over the latents of images (N, C, H, W)
+        in [-1, 1]."""
         mean, log_variance = self.encoder(images).to(images.dtype).chunk(2, 1)
         return mean, log_variance.clamp(-10, 10)
 
 
 class Discriminator(DCGANDiscriminator):
-    """Images (N, channels, image_size, image_size) to logits (N,); `features` gives what likeness is measured on.
+    """Images (N, channels, image_size, image_size) to logits (N,). `features` gives the activations on which
+    reconstructions are compared with the originals.
 
     Args:
         image_size: 4*2^k or 7*2^k pixels, k >= 1.
@@ -62,7 +65,7 @@ class Discriminator(DCGANDiscriminator):
         hidden: units of a fully connected layer before the logit; 0: none.
 
     Raises:
-        ConfigError: a size that is not of that form, or another norm.
+        ConfigError: a size that is not of that form, or an unknown norm.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class Discriminator(DCGANDiscriminator):
         super().__init__(image_size, channels, width, norm, hidden)
 
     def features(self, images: Tensor) -> Tensor:
-        """(N, C, H, W), the activations of the last convolution that leaves a map."""
+        """(N, C, H, W): the activations of the last convolution whose output is still a feature map."""
         for layer in self.layers:
             if isinstance(layer, Gather):
                 break
@@ -80,18 +83,22 @@ class Discriminator(DCGANDiscriminator):
 
 
 class VAEGAN(Objective):
-    """Algorithm 1: the generator decodes latents that the encoder drew for real images, and D's features judge how like
-    these the result is. Half of the fakes that D sees are such reconstructions, half are samples.
+    """Algorithm 1 of the paper. The encoder minimises the divergence of its latents from the prior and the difference
+    of reconstructions from the originals, measured on D's features (L_prior and L_llike); the decoder minimises that
+    difference and the adversarial loss. Half of the fakes that D sees are reconstructions and half are samples from the
+    prior. The adversarial loss does not reach the encoder.
 
     Args:
-        loss, penalties: as the standard objective has them.
-        mode: "vaegan"; "vae", which compares pixels instead and leaves D's judgement out; or "autoencoder", which does
-            not ask latents to be N(0, I) either, so it reconstructs best and its samples mean nothing.
-        likeness: weight of the mean squared difference, as a part of what the batch's mean would leave.
+        loss, penalties: as in the standard objective.
+        mode: "vaegan"; "vae", which compares pixels and leaves the adversarial loss out; or "autoencoder", which leaves
+            out noise and prior as well: it reconstructs best, but latents from N(0, I) give no useful samples.
+        likeness: weight of the mean squared difference of reconstructions, which is divided by that of the batch's
+            mean, so that 1 is no better than a constant. It is the paper's gamma for the decoder; for the encoder the
+            ratio to `beta` decides.
         beta: weight of the Kullback-Leibler divergence of the latents from N(0, I), in nats an image.
 
     Raises:
-        ConfigError: another mode.
+        ConfigError: an unknown mode.
     """
 
     def __init__(
@@ -107,31 +114,35 @@ class VAEGAN(Objective):
         super().__init__(loss, penalties)
         self.mode, self.likeness, self.beta = mode, likeness, beta
 
-    def rebuilt(self, g: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The real images encoded and decoded, and the divergence of their latents."""
+    def latents(self, g: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Latents (N, z_dim) of the real images, drawn from the encoder's posterior (its mean in the mode
+        "autoencoder"), and the posterior's divergence from N(0, I), a scalar."""
         mean, log_variance = g.encode(batch.real)  # type: ignore[operator]
         divergence = (mean.square() + log_variance.exp() - log_variance - 1).sum(1).mean() / 2
         if self.mode != "autoencoder":
             mean = mean + batch.rng.randn(*mean.shape) * (log_variance / 2).exp()
-        return g(mean), divergence
+        return mean, divergence
 
     def discriminator_loss(self, g: nn.Module, d: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():
-            rebuilt, _ = self.rebuilt(g, batch)
-        return super().discriminator_loss(g, d, _half(batch, batch.fake(g, graph=False), rebuilt))
+            latents, _ = self.latents(g, batch)
+            mixed = _mixed(g, batch.fake(g, graph=False), latents)
+        return super().discriminator_loss(g, d, dataclasses.replace(batch, fakes=mixed))
 
     def generator_loss(self, g: nn.Module, d: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logged besides: `likeness`, the mean squared difference as a part of what the batch's mean would leave, and
-        `divergence`."""
-        rebuilt, divergence = self.rebuilt(g, batch)
-        describe = d.features if self.mode == "vaegan" else lambda images: images
+        """The loss of encoder and decoder. It also logs `likeness`, the mean squared difference of reconstructions
+        relative to that of the batch's mean, and `divergence`."""
+        latents, divergence = self.latents(g, batch)
+        features = d.features if self.mode == "vaegan" else nn.Identity()
         with torch.no_grad():
-            wanted = describe(batch.real)  # type: ignore[operator]
-            whole = wanted if batch.whole is None else describe(batch.whole_real())  # type: ignore[operator]
-            left = mse_loss(whole, whole.mean(0).expand_as(whole))
-        likeness = mse_loss(describe(rebuilt), wanted) / left  # type: ignore[operator]
+            real = features(batch.real)  # type: ignore[operator]
+            whole = real if batch.whole is None else features(batch.whole_real())  # type: ignore[operator]
+            spread = mse_loss(whole, whole.mean(0).expand_as(whole))
+        likeness = mse_loss(features(g(latents)), real) / spread  # type: ignore[operator]
         if self.mode == "vaegan":
-            total, logs = super().generator_loss(g, d, _half(batch, batch.fake(g), rebuilt))
+            # Decoded a second time from detached latents, so that the adversarial loss stops at the decoder.
+            mixed = _mixed(g, batch.fake(g), latents.detach())
+            total, logs = super().generator_loss(g, d, dataclasses.replace(batch, fakes=mixed))
         else:
             total, logs = torch.zeros_like(likeness), {}
         total = total + self.likeness * likeness
@@ -140,7 +151,11 @@ class VAEGAN(Objective):
         return total, {**logs, "likeness": likeness, "divergence": divergence}
 
 
-def _half(batch: Batch, samples: Tensor, rebuilt: Tensor) -> Batch:
-    """The batch with fakes of both kinds in turn, so that each process has as many of each."""
-    odd = torch.arange(len(samples), device=samples.device) % 2 == 1
-    return dataclasses.replace(batch, fakes=torch.where(odd[:, None, None, None], rebuilt.to(samples.dtype), samples))
+def _mixed(g: nn.Module, samples: Tensor, latents: Tensor) -> Tensor:
+    """`samples` with every second one, from the second on, replaced by the image that `g` decodes from its latent. The
+    two kinds alternate so that every process has as many of each."""
+    if len(latents) < 2:
+        return samples
+    mixed = samples.clone()
+    mixed[1::2] = g(latents[1::2])
+    return mixed

@@ -1,9 +1,9 @@
-"""`vanilla`: the GAN of multilayer perceptrons."""
+"""`vanilla`: the original GAN, of multilayer perceptrons."""
 
-from ganzoo import hookimpl
+from ganzoo import Register, hookimpl
 
 # As in the authors' code for MNIST: a discriminator of maxout units with dropout, SGD with momentum, a sigmoid output.
-# Their rate is 0.1 with a limit on the length of each unit's weights; without it, half of that does not diverge.
+# Their learning rate of 0.1 diverges here, half of it does not. docs/architectures.md lists the differences.
 PAPER = {
     "steps": 60000,
     "batch_size": 100,
@@ -13,10 +13,10 @@ PAPER = {
     "generator": {"hidden": [1200, 1200], "activation": "relu", "output": "sigmoid"},
     "discriminator": {"hidden": [240, 240], "activation": "maxout", "dropout": 0.5},
 }
-# What tutorials train: the networks' own defaults under DCGAN's Adam.
+# As in most tutorials: the default networks with the Adam settings of DCGAN.
 TEXTBOOK = {"steps": 20000, "batch_size": 64, "lr": 2e-4, "betas": [0.5, 0.999]}
-# BatchNorm in the generator alone, a discriminator that learns at less than half the rate, rates that fall to zero,
-# and a lazy R1. docs/recipes.md has the search.
+# BatchNorm in the generator only, a discriminator that learns at less than half the generator's rate, rates that fall
+# to zero, and a lazy R1 penalty. docs/recipes.md describes the search.
 DEFAULT = {
     "steps": 8000,
     "batch_size": 128,
@@ -31,7 +31,7 @@ DEFAULT = {
 
 
 @hookimpl
-def register_architectures(register):
+def register_architectures(register: Register) -> None:
     register(
         "vanilla",
         generator="ganzoo_vanilla.model:Generator",

@@ -1,23 +1,25 @@
-"""Multilayer perceptrons as generator and discriminator (Goodfellow et al. 2014), in the form of today's textbooks."""
+"""Multilayer perceptrons as generator and discriminator (Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661), by
+default in the form that today's textbooks give them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from math import isqrt
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ganzoo import ConfigError
+from ganzoo_vanilla.foreign import read
 
 PIECES = 5
-"""Linear pieces that a maxout unit is the largest of, as in Goodfellow et al. 2014."""
+"""Linear functions whose maximum a maxout unit takes, as in Goodfellow et al. 2014."""
 
 
 class Maxout(nn.Module):
-    """(N, PIECES * F) to (N, F): the largest of each group (Goodfellow et al. 2013, https://arxiv.org/abs/1302.4389)."""
+    """(N, PIECES * F) to (N, F): the maximum of each group (Goodfellow et al. 2013, https://arxiv.org/abs/1302.4389)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (-1, PIECES)).amax(2)
+        return torch.unflatten(x, 1, (-1, PIECES)).amax(2)
 
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -29,8 +31,6 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "maxout": Maxout,
 }
 OUTPUTS = ("tanh", "sigmoid")
-LINEAR = ("weight", "bias")
-NORM = (*LINEAR, "running_mean", "running_var", "num_batches_tracked")
 
 
 def _perceptron(sizes: Sequence[int], activation: str, norm: bool = False, dropout: float = 0.0) -> nn.Sequential:
@@ -41,7 +41,7 @@ def _perceptron(sizes: Sequence[int], activation: str, norm: bool = False, dropo
         outputs = units * PIECES if activation == "maxout" else units
         layers += [nn.Linear(inputs, outputs), *([nn.BatchNorm1d(outputs)] if norm else []), ACTIVATIONS[activation]()]
         layers += [nn.Dropout(dropout)] if dropout else []
-    return nn.Sequential(*layers, nn.Linear(*sizes[-2:]))
+    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
 
 def _hidden(hidden: int | Sequence[int]) -> list[int]:
@@ -55,13 +55,13 @@ class Generator(nn.Module):
         z_dim: size of the latent.
         image_size: height and width in pixels, any.
         channels: of the images.
-        hidden: units of each hidden layer; a number is one layer.
+        hidden: units of each hidden layer; a single number stands for one layer.
         activation: after each hidden layer: relu, leaky_relu (0.2), tanh, gelu, silu or maxout (of 5 pieces).
         output: "tanh", or "sigmoid", which is mapped to [-1, 1].
-        norm: "batch", on each hidden layer before its activation; or None.
+        norm: "batch", between each hidden layer and its activation, or None.
 
     Raises:
-        ConfigError: an activation, output or norm that there is not.
+        ConfigError: an unknown activation, output or norm.
     """
 
     def __init__(
@@ -84,65 +84,22 @@ class Generator(nn.Module):
         self.layers = _perceptron([z_dim, *_hidden(hidden), channels * image_size**2], activation, norm == "batch")
 
     def forward(self, z: Tensor) -> Tensor:
-        x = self.layers(z)
+        x: Tensor = self.layers(z)
         x = x.tanh() if self.output == "tanh" else 2 * x.sigmoid() - 1
-        return x.unflatten(1, self.shape)
+        return torch.unflatten(x, 1, self.shape)
 
     @staticmethod
     def from_foreign(
         tensors: dict[str, Tensor], options: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The linear layers of any nn.Sequential, with BatchNorm after each hidden one or none; the activations
-        between them are options.
+        """Takes the linear layers of an nn.Sequential, or of attributes whose sizes chain in one order, with BatchNorm
+        after each hidden layer or after none. The activations between them cannot be read off the tensors: they are
+        options.
 
         Raises:
-            ConfigError: other layers than that, or an output that is no square image.
+            ConfigError: other layers, an order that is not certain, or outputs that are not a square image.
         """
-        names = list(dict.fromkeys(key.rpartition(".")[0] for key in tensors))
-        normed = any(f"{name}.running_mean" in tensors for name in names)
-        sizes: list[int] = []
-        renamed = {}
-        for i, name in enumerate(names):
-            norm = normed and i % 2 == 1
-            shape = tuple(tensors[f"{name}.weight"].shape) if f"{name}.weight" in tensors else ()
-            if not name.replace(".", "").isdecimal() or len(shape) != (1 if norm else 2):
-                wanted = "a BatchNorm, as after each hidden layer," if norm else "an nn.Linear"
-                raise ConfigError(f"layer {name!r} with weights {shape} should be {wanted} in an nn.Sequential")
-            if not norm:
-                if sizes and sizes[-1] != shape[1]:
-                    raise ConfigError(f"layer {name!r} takes {shape[1]} numbers where the one before gives {sizes[-1]}")
-                sizes += [shape[0]] if sizes else [shape[1], shape[0]]
-            place = i // 2 * 3 + i % 2 if normed else 2 * i
-            for part in NORM if norm else LINEAR:
-                if f"{name}.{part}" in tensors:
-                    renamed[f"layers.{place}.{part}"] = tensors.pop(f"{name}.{part}")
-        if not sizes:
-            raise ConfigError("there are no layers")
-        if normed and len(names) % 2 == 0:
-            raise ConfigError(f"layer {names[-1]!r} is a BatchNorm after the last layer, which vanilla has none of")
-        norms = {"norm": "batch"} if normed else {}
-        return {"z_dim": sizes[0], "hidden": sizes[1:-1], **norms, **_image(sizes[-1], options)}, renamed
-
-
-def _image(numbers: int, options: Mapping[str, Any]) -> dict[str, int]:
-    """The square image of so many numbers, with 1 or 3 channels unless the options tell.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    channels, size = options.get("channels"), options.get("image_size")
-    if size is not None:
-        shapes = [(channels or numbers // max(size**2, 1), size)]
-    else:
-        shapes = [(c, isqrt(numbers // c)) for c in ((channels,) if channels else (1, 3))]
-    for c, side in shapes:
-        if c * side**2 == numbers and side > 0:
-            return {"channels": c, "image_size": side}
-    asked = ", ".join(f"{key}={options[key]}" for key in ("channels", "image_size") if key in options)
-    raise ConfigError(
-        f"{numbers} outputs are no square image {f'with {asked}' if asked else 'of 1 or 3 channels'}: "
-        "say which channels and image_size it has"
-    )
+        return read(tensors, options)
 
 
 class Discriminator(nn.Module):
@@ -151,12 +108,12 @@ class Discriminator(nn.Module):
     Args:
         image_size: height and width in pixels.
         channels: of the images.
-        hidden: units of each hidden layer; a number is one layer.
-        activation: after each hidden layer, as the generator's.
-        dropout: share of each hidden layer's units that are dropped in training.
+        hidden: units of each hidden layer; a single number stands for one layer.
+        activation: after each hidden layer, as in the generator.
+        dropout: probability that a hidden unit is dropped in training, in [0, 1).
 
     Raises:
-        ConfigError: an activation that there is not, or a dropout outside [0, 1).
+        ConfigError: an unknown activation, or a dropout outside [0, 1).
     """
 
     def __init__(
@@ -173,4 +130,5 @@ class Discriminator(nn.Module):
         self.layers = _perceptron([channels * image_size**2, *_hidden(hidden), 1], activation, dropout=dropout)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.layers(images.flatten(1)).squeeze(1)
+        logits: Tensor = self.layers(images.flatten(1)).squeeze(1)
+        return logits

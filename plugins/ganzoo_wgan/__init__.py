@@ -1,11 +1,12 @@
-"""`wgan`: Wasserstein GAN. The paper trains DCGAN networks as generator and critic, so it needs no model of its own."""
+"""`wgan`: Wasserstein GAN. The paper trains the networks of DCGAN as generator and critic, so it has no networks of its
+own."""
 
-from ganzoo import hookimpl
+from ganzoo import Register, hookimpl
 
 PAPER = {"steps": 20000, "batch_size": 64, "optimizer": "rmsprop", "lr": 5e-5, "n_critic": 5}
-# The paper's loss and clipping, on dcgan's default networks. One critic update a step is enough, if small against the
-# clipping: at four times its rate the critic's signal died out in 3,000 steps. Its logits, and so all gradients, are
-# tiny, hence eps. docs/recipes.md has the search.
+# The loss and clipping of the paper, on the default networks of dcgan. One update of the critic a step is enough if it
+# is small compared with the clipping: at four times this rate the critic's signal died out within 3,000 steps. Its
+# logits and hence all gradients are tiny, which is why eps is. docs/recipes.md describes the search.
 DEFAULT = {
     "steps": 3000,
     "batch_size": 128,
@@ -21,7 +22,7 @@ DEFAULT = {
 
 
 @hookimpl
-def register_architectures(register):
+def register_architectures(register: Register) -> None:
     register(
         "wgan",
         generator="ganzoo_dcgan.model:Generator",

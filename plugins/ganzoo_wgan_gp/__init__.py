@@ -1,6 +1,6 @@
-"""`wgan_gp`: Wasserstein GAN with a gradient penalty, on DCGAN's networks without BatchNorm in the critic."""
+"""`wgan_gp`: Wasserstein GAN with a gradient penalty, on the networks of DCGAN without BatchNorm in the critic."""
 
-from ganzoo import hookimpl
+from ganzoo import Register, hookimpl
 
 PAPER = {
     "steps": 20000,
@@ -10,7 +10,8 @@ PAPER = {
     "n_critic": 5,
     "penalties": ["gp=10"],
 }
-# The critic has to lead: a rate of its own and two updates a step. docs/recipes.md has the search.
+# The critic has to stay ahead of the generator: it has a higher learning rate and two updates a step. docs/recipes.md
+# describes the search.
 DEFAULT = {
     **PAPER,
     "steps": 1400,
@@ -24,7 +25,7 @@ DEFAULT = {
 
 
 @hookimpl
-def register_architectures(register):
+def register_architectures(register: Register) -> None:
     register(
         "wgan_gp",
         generator="ganzoo_dcgan.model:Generator",

@@ -1,11 +1,12 @@
-"""DCGAN's discriminator as a critic whose penalty looks at each item alone."""
+"""The discriminator of DCGAN as a critic without BatchNorm, as the gradient penalty requires."""
 
 from ganzoo_dcgan.model import Discriminator
 
 
 class Critic(Discriminator):
-    """Images (N, channels, image_size, image_size) to scores (N,), by dcgan's discriminator without BatchNorm, which
-    would make an item's gradient depend on the others (section 4, "No critic batch normalization").
+    """Images (N, channels, image_size, image_size) to scores (N,): the discriminator of dcgan, by default without
+    BatchNorm, which would make an item's gradient depend on the other items (Gulrajani et al. 2017, section 4, "No
+    critic batch normalization").
 
     Args:
         image_size: 4*2^k or 7*2^k pixels, k >= 1.
@@ -13,10 +14,10 @@ class Critic(Discriminator):
         width: channels of the first layer; each later one has twice as many, up to 16 * width.
         norm: None; "spectral" (Miyato et al. 2018); or "batch", for comparison.
         hidden: units of a fully connected layer before the score; 0: none.
-        num_classes: of a class-conditional critic, as dcgan's.
+        num_classes: number of classes of a class-conditional critic, as in dcgan.
 
     Raises:
-        ConfigError: a size that is not of that form, or another norm.
+        ConfigError: a size that is not of that form, or an unknown norm.
     """
 
     def __init__(

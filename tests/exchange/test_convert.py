@@ -196,14 +196,14 @@ def test_perceptron_with_sigmoid_and_the_default_activation():
     assert same_images(g, lambda z: 2 * foreign(z.flatten(1)).view(-1, 1, 28, 28) - 1)
 
 
-def test_perceptron_whose_image_must_be_told():
+def test_perceptron_whose_image_is_given_by_options():
     two, four = (dict(perceptron(4, 8, outputs).state_dict()) for outputs in (2 * 36, 4 * 36))
-    with pytest.raises(WeightsError, match="72 outputs are no square image of 1 or 3 channels: say which channels"):
+    with pytest.raises(WeightsError, match="72 outputs do not make a square image of 1 or 3 channels: give"):
         convert("vanilla", two)
-    with pytest.raises(WeightsError, match="no square image with image_size=5"):
+    with pytest.raises(WeightsError, match="do not make a square image with image_size=5"):
         convert("vanilla", two, image_size=5)
     for size in (0, -6):
-        with pytest.raises(WeightsError, match=f"no square image with image_size={size}"):
+        with pytest.raises(WeightsError, match=f"do not make a square image with image_size={size}"):
             convert("vanilla", two, image_size=size)
     assert convert("vanilla", two, channels=2)(torch.zeros(1, 4)).shape == (1, 2, 6, 6)
     assert convert("vanilla", two, image_size=6)(torch.zeros(1, 4)).shape == (1, 2, 6, 6)
@@ -283,6 +283,98 @@ def test_a_perceptron_with_batch_norm():
         assert torch.equal(g(z).flatten(1), foreign(z))
 
 
+class Attributes(nn.Module):
+    """A perceptron whose layers are attributes, as many textbooks have it: Linear, BatchNorm where there is one of that
+    number, ReLU, ..., Linear, Tanh."""
+
+    def __init__(self, layers, norms=()):
+        super().__init__()
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+        norms = dict(norms)
+        for name, width in norms.items():
+            setattr(self, name, nn.BatchNorm1d(width))
+        self.order, self.norms = list(layers), list(norms)
+
+    def forward(self, x):
+        *hidden, last = self.order
+        for i, name in enumerate(hidden):
+            x = getattr(self, name)(x)
+            x = (getattr(self, self.norms[i])(x) if self.norms else x).relu()
+        return getattr(self, last)(x).tanh()
+
+
+def attributes(sizes, names, norms=()):
+    torch.manual_seed(0)
+    layers = {name: nn.Linear(*pair) for name, pair in zip(names, pairwise(sizes), strict=True)}
+    return trained(Attributes(layers, zip(norms, sizes[1:-1], strict=False)))
+
+
+ATTRIBUTES = {
+    "numbers": ([4, 8, 16, 8, 16], ["fc1", "fc2", "fc3", "fc4"], []),
+    "numbers of equal sizes": ([4, *[8] * 11, 16], [f"fc{i}" for i in range(1, 13)], []),
+    "numbers that fall": ([4, 8, 6, 16], ["fc3", "fc2", "fc1"], []),
+    "words": ([4, 8, 6, 16], ["layer_in", "hidden", "out"], []),
+    "words and numbers": ([4, 8, 8, 8, 16], ["layer_in", "hidden1", "hidden2", "out"], []),
+    "many words and numbers": ([4, *[8] * 10, 16], ["in_", *(f"hidden{i}" for i in range(1, 10)), "out"], []),
+    "a single layer": ([4, 16], ["out"], []),
+    "norms": ([4, 8, 6, 16], ["fc1", "fc2", "fc3"], ["bn1", "bn2"]),
+    "many norms": ([4, *[8] * 11, 16], [f"fc{i}" for i in range(1, 13)], [f"bn{i}" for i in range(1, 12)]),
+    "norms in words": ([4, 8, 6, 16], ["start", "middle", "end"], ["norm_of_start", "norm_of_middle"]),
+}
+
+
+@pytest.mark.parametrize("prefix", ["", "module.net."])
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+@pytest.mark.parametrize("case", ATTRIBUTES)
+def test_a_perceptron_whose_layers_are_attributes(case, suffix, prefix):
+    sizes, names, norms = ATTRIBUTES[case]
+    foreign = attributes(sizes, names, norms)
+    (torch.save if suffix == "pt" else save_file)(prefixed(prefix, foreign.state_dict()), f"g.{suffix}")
+    g = convert("vanilla", read_tensors(f"g.{suffix}"), activation="relu")
+    assert (g.config["z_dim"], g.config["hidden"], g.config["image_size"]) == (4, sizes[1:-1], 4)
+    assert g.config["norm"] == ("batch" if norms else None)
+    z = torch.randn(5, 4)
+    with torch.no_grad():
+        assert torch.equal(g(z).flatten(1), foreign(z))
+
+
+def test_the_order_in_a_file_counts_unless_it_is_alphabetical():
+    """torch.save keeps the order in which layers were defined; safetensors sorts, so there it says nothing."""
+    foreign = attributes([8, 8, 8, 16], ["start", "middle", "end"])
+    torch.save(foreign.state_dict(), "g.pt")
+    z = torch.randn(5, 8)
+    with torch.no_grad():
+        assert torch.equal(convert("vanilla", read_tensors("g.pt"), activation="relu")(z).flatten(1), foreign(z))
+    save_file(foreign.state_dict(), "g.safetensors")
+    with pytest.raises(
+        WeightsError, match=r"the layers 'end' 8x16, 'middle' 8x8, 'start' 8x8 .* chain in more than one order"
+    ):
+        convert("vanilla", read_tensors("g.safetensors"))
+    foreign = attributes([4, 8, 8, 16], ["fc1", "fc2", "fc3"], ["first", "second"])
+    with pytest.raises(WeightsError, match=r"the layers 'first' 8, 'second' 8 .* chain in more than one order"):
+        convert("vanilla", foreign.state_dict())
+
+
+def test_attributes_that_are_no_perceptron_are_refused():
+    layers = {"fc1": nn.Linear(4, 8), "fc2": nn.Linear(9, 16)}
+    with pytest.raises(
+        WeightsError, match=r"the layers 'fc1' 4x8, 'fc2' 9x16 .* do not chain in any order that was tried"
+    ):
+        convert("vanilla", Attributes(layers).state_dict())
+    many = {f"layer_{letter}": nn.Linear(8, 8) for letter in "abcdefghijklmnopqrst"}
+    with pytest.raises(WeightsError, match="do not chain in any order"):  # soon, not after trying 20! of them
+        convert("vanilla", Attributes({**many, "y": nn.Linear(9, 8), "z": nn.Linear(9, 8)}).state_dict())
+    layers["fc2"] = nn.Linear(8, 16)
+    with pytest.raises(WeightsError, match="the number of BatchNorms is 2 and that of hidden layers 1"):
+        convert("vanilla", Attributes(layers, {"bn1": 8, "bn2": 16}).state_dict())
+    with pytest.raises(WeightsError, match=r"the layers 'bn1' 6 .* do not chain"):
+        convert("vanilla", Attributes(layers, {"bn1": 6}).state_dict())
+    layers["slope"] = nn.PReLU()
+    with pytest.raises(WeightsError, match=r"layer 'slope' with weights \(1,\) should be an nn.Linear or a BatchNorm"):
+        convert("vanilla", Attributes(layers).state_dict())
+
+
 def test_other_networks_are_refused(example):
     with pytest.raises(WeightsError, match=r"no place for 'main.0.bias', 'main.3.bias', 'main.6.bias' and 2 more"):
         convert("dcgan", Example(bias=True).state_dict())
@@ -293,7 +385,7 @@ def test_other_networks_are_refused(example):
         convert("vanilla", norm.state_dict())
     with pytest.raises(WeightsError, match=r"layer '1' is a BatchNorm after the last layer"):
         convert("vanilla", nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16)).state_dict())
-    with pytest.raises(WeightsError, match="layer '2' takes 9 numbers where the one before gives 8"):
+    with pytest.raises(WeightsError, match="layer '2' has 9 inputs, but the layer before it has 8 outputs"):
         convert("vanilla", changed(perceptron(4, 8, 16).state_dict(), **{"2__weight": torch.zeros(16, 9)}))
     with pytest.raises(WeightsError, match=r"nothing fills 'layers.0.bias'"):
         convert("vanilla", changed(perceptron(4, 8, 16).state_dict(), **{"0__bias": None}))

@@ -5,6 +5,11 @@ import torch
 from torch import nn
 
 import ganzoo
+import offline
+from ganzoo.data import load
+from ganzoo.training.build import build_players
+from ganzoo.sampling import draw_latent
+from ganzoo_dcgan.model import ClassEmbedding
 
 
 def test_dcgan_is_the_published_network():
@@ -57,6 +62,62 @@ def test_dcgan_sizes(size):
 def test_dcgan_refuses_other_sizes(size):
     with pytest.raises(ganzoo.ConfigError, match="nearest is --image-size"):
         ganzoo.create("dcgan", image_size=size)
+
+
+CONDITIONAL = {
+    "dcgan": {"width": 4},
+    "r3gan": {"width": 16, "widest": 32, "blocks": 1},
+    "sngan": {"width": 4},
+    "projected": {},
+}
+
+
+def backward_nodes(value):
+    """The names of all nodes in a tensor's graph."""
+    seen, stack = set(), [value.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            stack += [parent for parent, _ in node.next_functions]
+    return {node.name() for node in seen}
+
+
+# From the docstring of torch.use_deterministic_algorithms: nodes whose backward is not deterministic on CUDA.
+NOT_DETERMINISTIC = (
+    "UpsampleBilinear", "UpsampleBicubic", "UpsampleLinear", "AdaptiveAvgPool", "AdaptiveMaxPool", "ReflectionPad",
+    "ReplicationPad", "GridSampler", "Embedding", "NllLoss", "IndexSelect", "Gather", "Cumsum", "Median",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_gradients_are_deterministic_on_cuda(name):
+    settings = offline.SETTINGS.get(name, dict.fromkeys(("generator", "discriminator"), CONDITIONAL[name]))
+    g, d = ganzoo.create(name, image_size=28, channels=1, num_classes=3, **settings)
+    labels = torch.tensor([0, 2])
+    nodes = backward_nodes(d(g(torch.randn(2, g.config["z_dim"]), labels), labels).sum())
+    assert any(node.startswith("Mm") for node in nodes), "this looks at no graph"
+    assert not [node for node in nodes if node.startswith(NOT_DETERMINISTIC)]
+
+
+@pytest.mark.parametrize("name", ["infogan", "vaegan"])
+def test_objectives_are_deterministic_on_cuda(name):
+    data = load("digits", image_size=14)
+    small = {"generator": {"width": 4}, "discriminator": {"width": 4}}
+    players = build_players(ganzoo.TrainConfig(name, image_size=14, **small), data)
+    g, d, objective = players.g, players.d, players.objective
+    real = data.items[:4].float() / 127.5 - 1
+    batch = ganzoo.Batch(real, draw_latent(g, 4, ganzoo.Rng(0, 0, "z0")), 0, ganzoo.Rng(0, 0, "g"))
+    for value in (objective.generator_loss(g, d, batch)[0], objective.discriminator_loss(g, d, batch)[0]):
+        assert not [node for node in backward_nodes(value) if node.startswith(NOT_DETERMINISTIC)]
+
+
+def test_class_embeddings_are_rows():
+    table = ClassEmbedding(5, 3)
+    labels = torch.tensor([4, 0, 4])
+    assert torch.equal(table(labels), table.weight[labels])
+    with pytest.raises(RuntimeError):
+        table(torch.tensor([5]))
 
 
 def test_wgan_is_the_dcgan_networks_under_the_papers_settings():

@@ -43,12 +43,12 @@ def test_the_information_is_the_likelihood_of_the_code(networks):
     objective = build_players(config(), load("digits", image_size=14)).objective
     z = g.draw_latent(5, Rng(0, 0, "test"))
     fake = g(z)
-    logits, found = d.recover(fake)
+    logits, estimates = d.recover(fake)
     category, values = g.code(z)
-    likelihood = logits.log_softmax(1)[torch.arange(5), category] + Normal(found, 1).log_prob(values).sum(1)
-    constant = math.log(2 * math.pi)  # of two Gaussians of deviation 1
-    missed = objective.information(g, d, fake, Batch(fake, z, 0, Rng(0, 0, "d")))
-    assert missed.item() == pytest.approx((-likelihood.mean() - constant).item(), rel=1e-4)
+    likelihood = logits.log_softmax(1)[torch.arange(5), category] + Normal(estimates, 1).log_prob(values).sum(1)
+    constant = math.log(2 * math.pi)  # of two Gaussians of standard deviation 1
+    code = objective.information(g, d, fake, Batch(fake, z, 0, Rng(0, 0, "d")))
+    assert code.item() == pytest.approx((-likelihood.mean() - constant).item(), rel=1e-4)
 
 
 def config(**settings):

@@ -48,12 +48,12 @@ def test_loss_by_hand(name, case):
     real, fake = (torch.tensor([value], dtype=torch.float64, requires_grad=True) for value in (r, f))
     value = loss.discriminator(real, fake).mean()
     assert value.item() == pytest.approx(d_value, abs=1e-12)
-    got = torch.autograd.grad(value, (real, fake))
-    assert [g.item() for g in got] == pytest.approx(d_gradients, abs=1e-12)
+    gradients = torch.autograd.grad(value, (real, fake))
+    assert [g.item() for g in gradients] == pytest.approx(d_gradients, abs=1e-12)
     value = loss.generator(fake, real.detach() if loss.needs_real else None).mean()
     assert value.item() == pytest.approx(g_value, abs=1e-12)
-    (got,) = torch.autograd.grad(value, fake)
-    assert got.item() == pytest.approx(g_gradient, abs=1e-12)
+    (gradient,) = torch.autograd.grad(value, fake)
+    assert gradient.item() == pytest.approx(g_gradient, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", sorted(BY_HAND))
@@ -97,10 +97,11 @@ def test_weight_clipping(options, bound):
     critic = torch.nn.Linear(4, 1)
     with torch.no_grad():
         critic.weight.copy_(torch.tensor([[-2.0, 0.001, 0.3, 2.0]]))
-    before = critic.weight.detach().clone()
+        critic.bias.fill_(3.0)
+    before = [p.detach().clone() for p in critic.parameters()]
     make("losses", "wasserstein", **options).after_discriminator_step(critic)
-    wanted = before if bound is None else before.clamp(-bound, bound)
-    assert torch.equal(critic.weight, wanted)
+    expected = before if bound is None else [p.clamp(-bound, bound) for p in before]
+    assert all(torch.equal(p, value) for p, value in zip(critic.parameters(), expected, strict=True))
 
 
 @pytest.mark.parametrize("clip", [0, -1, "always"])
@@ -138,9 +139,9 @@ def bowl(x):
 def test_penalty_of_a_linear_critic(name, weight, slope, value):
     rng = torch.Generator().manual_seed(0)
     real, fake = torch.randn(6, 2, generator=rng), torch.randn(6, 2, generator=rng)
-    got = make("penalties", name, weight=weight)(linear(slope), real, fake, batch=batch_of(real))
-    assert got.shape == ()
-    assert got.item() == pytest.approx(value, abs=1e-4)
+    penalty = make("penalties", name, weight=weight)(linear(slope), real, fake, batch=batch_of(real))
+    assert penalty.shape == ()
+    assert penalty.item() == pytest.approx(value, abs=1e-4)
 
 
 def test_r1_looks_at_real_and_r2_at_fake():
@@ -153,17 +154,73 @@ def test_gp_looks_between_real_and_fake_at_one_epsilon_a_sample():
     """With D = |x|^2/2 the norm is |x'|, so the penalty gives epsilon away."""
     real, fake = torch.zeros(4, 3, 2, 2), torch.ones(4, 3, 2, 2)
     epsilon = Rng(5, 0, "d0").rand(4, 1, 1, 1).flatten()
-    got = make("penalties", "gp", weight=1.0)(bowl, real, fake, batch=batch_of(real, seed=5))
-    assert got.item() == pytest.approx((epsilon * math.sqrt(12) - 1).square().mean().item(), rel=1e-5)
+    penalty = make("penalties", "gp", weight=1.0)(bowl, real, fake, batch=batch_of(real, seed=5))
+    assert penalty.item() == pytest.approx((epsilon * math.sqrt(12) - 1).square().mean().item(), rel=1e-5)
+
+
+class GivenNumbers:
+    """A stream that hands out given numbers in [0, 1] instead of random ones, by the shape of the draw."""
+
+    def __init__(self, *draws):
+        self.draws = {tuple(draw.shape): draw for draw in draws}
+
+    def rand(self, n, *shape):
+        return self.draws[(n, *shape)]
+
+
+# The values 0, 0, 8, 8 have the mean 4 and the standard deviation s = 4. With x' = x + a s u / 2:
+#   item 1: x' = (0, 0) + 0.5   * 2 * (0.5, 1.0) = (0.5, 1.0)
+#   item 2: x' = (8, 8) + 0.625 * 2 * (0.4, 0.6) = (8.5, 8.75)
+# D(x) = |x - c|^2 / 2 with c = (3.5, 5) has the gradient x - c there:
+#   item 1: (-3, -4), of norm 5, and (5 - 1)^2 = 16
+#   item 2: (5, 3.75), of norm 6.25, and (6.25 - 1)^2 = 27.5625
+# Their mean is 21.78125, and the weight is 10.
+DRAGAN_REAL = [[0.0, 0.0], [8.0, 8.0]]
+DRAGAN_U = [[0.5, 1.0], [0.4, 0.6]]
+DRAGAN_A = [[0.5], [0.625]]
+
+
+def around_a_point(x):
+    return (x - torch.tensor([3.5, 5.0])).square().sum(1) / 2
+
+
+def test_dragan_by_hand():
+    real, u, a = (torch.tensor(values) for values in (DRAGAN_REAL, DRAGAN_U, DRAGAN_A))
+    batch = Batch(real, torch.zeros(2, 1), 0, GivenNumbers(u, a))
+    for options, value in (({}, 217.8125), ({"weight": 2.0}, 43.5625)):
+        penalty = make("penalties", "dragan", **options)
+        assert penalty(around_a_point, real, torch.full((2, 2), 1e6), batch=batch).item() == pytest.approx(value)
+
+
+def test_dragan_takes_the_deviation_of_the_whole_batch():
+    """Of item 1 alone, which is a part of the batch above, the penalty is 10 * 16."""
+    real, u, a = (torch.tensor(values) for values in (DRAGAN_REAL, DRAGAN_U, DRAGAN_A))
+    part = Batch(real[:1], torch.zeros(1, 1), 0, GivenNumbers(u[:1], a[:1]), whole=lambda: real)
+    value = make("penalties", "dragan")(around_a_point, real[:1], real[:1], batch=part)
+    assert value.item() == pytest.approx(160.0)
+
+
+def test_gp_by_hand():
+    """Items at (0, 0) and (8, 0), fakes at (6, 8) and (8, 8): at e = 0.5 and 0.75 the points are (3, 4), of norm 5, and
+    (8, 6), of norm 10. The mean of (5 - 1)^2 and (10 - 1)^2 is 48.5, and the weight is 10."""
+    real, fake = torch.tensor([[0.0, 0.0], [8.0, 0.0]]), torch.tensor([[6.0, 8.0], [8.0, 8.0]])
+    batch = Batch(real, torch.zeros(2, 1), 0, GivenNumbers(torch.tensor([[0.5], [0.75]])))
+    assert make("penalties", "gp")(bowl, real, fake, batch=batch).item() == pytest.approx(485.0)
+    assert make("penalties", "gp", weight=2.0)(bowl, real, fake, batch=batch).item() == pytest.approx(97.0)
+
+
+def test_default_weights():
+    weights = {name: make("penalties", name).weight for name in ("gp", "r1", "r2", "dragan")}
+    assert weights == {"gp": 10.0, "r1": 1.0, "r2": 1.0, "dragan": 10.0}
 
 
 def test_dragan_stays_near_real_items():
     rng = torch.Generator().manual_seed(0)
     real, fake = torch.randn(64, 2, generator=rng), torch.full((64, 2), 1e6)
-    got = make("penalties", "dragan", weight=1.0)(bowl, real, fake, batch=batch_of(real))
+    penalty = make("penalties", "dragan", weight=1.0)(bowl, real, fake, batch=batch_of(real))
     near = (real.norm(dim=1) - 1).square().mean().item()
-    assert got.item() != pytest.approx(near, rel=1e-3)  # perturbed
-    assert got.item() == pytest.approx(near, rel=1.0)  # but not by much
+    assert penalty.item() != pytest.approx(near, rel=1e-3)  # perturbed
+    assert penalty.item() == pytest.approx(near, rel=1.0)  # but not by much
 
 
 @pytest.mark.parametrize("name", ["gp", "r1", "r2", "dragan"])

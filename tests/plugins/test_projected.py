@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn.functional import interpolate
 
 import ganzoo
 import offline
@@ -15,6 +16,7 @@ from ganzoo import ConfigError, WeightsError
 from ganzoo.store import runs
 from ganzoo.store.manifest import read_config, read_json
 from ganzoo.store.models import load_network
+from ganzoo_projected.resize import Resize, average, bilinear
 
 SMALL = offline.SETTINGS["projected"]["discriminator"]
 NAME = SMALL["backbone"]
@@ -32,9 +34,10 @@ def file(tmp_path):
     return write(tmp_path / "backbone.safetensors")
 
 
-def made(**settings):
+def networks(image_size=28, **settings):
     torch.manual_seed(0)
-    return ganzoo.create("projected", image_size=28, channels=1, generator={"width": 8}, discriminator=SMALL | settings)
+    settings = {"generator": {"width": 8}, "discriminator": SMALL | settings}
+    return ganzoo.create("projected", image_size=image_size, channels=1, **settings)
 
 
 def config(**settings):
@@ -46,84 +49,107 @@ def config(**settings):
 
 
 def test_the_features_are_those_of_the_file(file):
-    _, d = made(weights=file)
+    _, d = networks(64, weights=file)
     images = torch.rand(2, 1, 64, 64) * 2 - 1
     seen = []
     d.prepare()
-    d.held[0].register_forward_hook(lambda net, given, features: seen.append((given[0], features)))
+    d.frozen[0].register_forward_hook(lambda net, inputs, features: seen.append((inputs[0], features)))
     d(images)
-    ((given, features),) = seen
+    ((pixels, features),) = seen
     whole = timm.create_model(NAME)
     whole.load_state_dict(load_file(file))
     mean, std = (torch.tensor(whole.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
-    assert torch.allclose(given, ((images + 1) / 2).expand(-1, 3, -1, -1).sub(mean) / std, atol=1e-5)
-    intermediates = whole.eval().forward_intermediates(given, intermediates_only=True)
+    assert torch.allclose(pixels, ((images + 1) / 2).expand(-1, 3, -1, -1).sub(mean) / std, atol=1e-5)
+    intermediates = whole.eval().forward_intermediates(pixels, intermediates_only=True)
     for mine, theirs in zip(features, intermediates, strict=True):
         assert torch.allclose(mine, theirs, atol=1e-5)
-    random = made()[1](images)
+    random = networks(64)[1](images)
     assert not torch.allclose(d(images), random)
 
 
 @pytest.mark.parametrize("name", ["test_convnext", "test_resnet"])
 def test_other_backbones(name, tmp_path):
-    _, d = made(backbone=name, weights=write(tmp_path / "other.safetensors", name))
+    _, d = networks(backbone=name, weights=write(tmp_path / "other.safetensors", name))
     images = torch.rand(2, 1, 28, 28) * 2 - 1
     assert d(images).shape == (2, 64)
 
 
-def test_images_are_resized():
-    _, d = made()
-    for size in (8, 28, 64, 100):
-        images = torch.rand(2, 1, size, size)
-        assert d(images).shape == (2, 64)
+@pytest.mark.parametrize("size", [8, 28, 64, 112])
+def test_images_are_resized(size):
+    _, d = networks(size)
+    images = torch.rand(2, 1, size, size) * 2 - 1
+    pixels = []
+    d.prepare()
+    d.frozen[0].register_forward_pre_hook(lambda net, inputs: pixels.append(inputs[0]))
+    assert d(images).shape == (2, 64)
+    expected = interpolate(images, (64, 64), mode="bilinear", align_corners=False, antialias=size > 64)
+    assert torch.allclose(pixels[0] * d.std + d.mean, (expected.expand(-1, 3, -1, -1) + 1) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize(("before", "after"), [(28, 64), (7, 16), (2, 4), (14, 14), (100, 64), (256, 7)])
+def test_matrices_resize_as_torch_does(before, after):
+    torch.manual_seed(0)
+    images = torch.rand(2, 3, before, before) * 2 - 1
+    expected = interpolate(images, (after, after), mode="bilinear", align_corners=False, antialias=after < before)
+    assert torch.allclose(Resize(bilinear(before, after))(images), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("before", [4, 7, 14, 16, 28, 56, 112])
+def test_matrices_pool_as_torch_does(before):
+    torch.manual_seed(0)
+    images = torch.rand(2, 3, before, before) * 2 - 1
+    expected = torch.nn.functional.adaptive_avg_pool2d(images, 4)
+    assert torch.allclose(Resize(average(before, 4))(images), expected, rtol=0, atol=1e-6)
 
 
 def test_what_cannot_serve_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'resnet18'"):
-        made(backbone="resnet_18")
+        networks(backbone="resnet_18")
     with pytest.raises(
-        ConfigError, match=r"test_vit at 64 pixels gives the features .*, not channels first at 4 sizes"
+        ConfigError, match=r"test_vit at 64 pixels gives features of shapes .* must be channels first and at 4 sizes"
     ):
-        made(backbone="test_vit")
+        networks(backbone="test_vit")
     with pytest.raises(ConfigError, match=r"doesn't match model \(224\).*choose another discriminator.resolution"):
-        made(backbone="swin_tiny_patch4_window7_224")
+        networks(backbone="swin_tiny_patch4_window7_224")
     with pytest.raises(ConfigError, match="timm has no model 'hf-hub:"):  # a stranger's code or file
-        made(backbone="hf-hub:someone/model")
+        networks(backbone="hf-hub:someone/model")
     with pytest.raises(ConfigError, match="1 or 3 channels, not 2"):
         ganzoo.create("projected", channels=2)
     other = write(tmp_path / "other.safetensors", "test_resnet")
-    with pytest.raises(WeightsError, match=f"other.safetensors does not hold timm's {NAME}: .*Missing key"):
-        made(weights=other)[1].prepare()
+    with pytest.raises(
+        WeightsError, match=f"other.safetensors does not hold the weights of timm's {NAME}: .*Missing key"
+    ):
+        networks(weights=other)[1].prepare()
     with pytest.raises(WeightsError, match=r"gone.safetensors of .* cannot be read"):
-        made(weights="gone.safetensors")[1].prepare()
+        networks(weights="gone.safetensors")[1].prepare()
     (tmp_path / "text.safetensors").write_text("not tensors at all")
     with pytest.raises(WeightsError, match=r"text.safetensors of .* cannot be read"):
-        made(weights="text.safetensors")[1].prepare()
+        networks(weights="text.safetensors")[1].prepare()
 
 
 def test_a_file_of_a_deeper_model_of_the_same_shapes_is_refused(tmp_path):
     """lite1 has every tensor of lite0 in the same shape, and more of them."""
     file = write(tmp_path / "lite1.safetensors", "tf_efficientnet_lite1")
-    _, d = made(backbone="tf_efficientnet_lite0", weights=file)
+    _, d = networks(backbone="tf_efficientnet_lite0", weights=file)
     with pytest.raises(WeightsError, match="Unexpected key"):
         d.prepare()
 
 
 def test_each_scale_counts_the_same():
-    _, d = made()
+    _, d = networks()
     images = torch.rand(3, 1, 28, 28)
-    found = []
+    maps = []
     for score in d.scores:
-        score.register_forward_hook(lambda layer, given, logits: found.append(logits))
+        score.register_forward_hook(lambda layer, inputs, logits: maps.append(logits))
     scales = d(images).unflatten(1, (4, 16))
-    assert [logits.shape[-1] for logits in found] == [4, 4, 4, 2]
-    for i, logits in enumerate(found):
+    assert [logits.shape[-1] for logits in maps] == [4, 4, 4, 2]
+    for i, logits in enumerate(maps):
         assert torch.allclose(scales[:, i].mean(1), logits.mean((1, 2, 3)), atol=1e-6)
         assert scales[:, i].unique(dim=1).shape[1] == logits[0].numel()
 
 
 def test_every_scale_is_mixed_into_the_larger_ones_and_reaches_the_images():
-    _, d = made()
+    _, d = networks(64)
     d.eval()
     images = torch.rand(2, 1, 64, 64, requires_grad=True)
     for logits in d(images).unflatten(1, (4, 16)).unbind(1):
@@ -137,7 +163,7 @@ def test_every_scale_is_mixed_into_the_larger_ones_and_reaches_the_images():
 
 def test_the_published_heads():
     """At 256 pixels, all heads end in 4x4 logits, the larger maps by more halvings (section 4)."""
-    _, d = made(resolution=256, width=4)
+    _, d = networks(resolution=256, width=4)
     halvings = [sum(getattr(layer, "stride", None) == (2, 2) for layer in head) for head in d.heads]
     assert halvings == [4, 3, 2, 1]
     assert d(torch.rand(1, 1, 28, 28)).shape == (1, 64)
@@ -160,7 +186,7 @@ def test_training_leaves_the_backbone_and_the_projections_alone(file):
     torch.manual_seed(0)
     d = run.discriminator
     whole = load_file(file)
-    net = d.held[0]
+    net = d.frozen[0]
     assert not net.training
     assert not any(p.requires_grad for p in net.parameters())
     for key, value in net.state_dict().items():
@@ -213,7 +239,7 @@ def test_what_is_published_needs_no_path(file, tmp_path):
     # It is loaded without the backbone, and judges with it as before, but not with another.
     d = load_network(folder, "discriminator")
     images = torch.rand(2, 1, 14, 14)
-    assert not d.held
+    assert not d.frozen
     d.weights = file
     assert torch.allclose(d(images), run.discriminator.eval()(images), atol=1e-4)
     d = load_network(folder, "discriminator")
@@ -234,7 +260,7 @@ def test_random_weights_need_nothing_else(tmp_path):
     folder = ganzoo.save_pretrained(run, tmp_path / "model", discriminator=True)
     images = torch.rand(2, 1, 14, 14)
     assert torch.allclose(load_network(folder, "discriminator")(images), run.discriminator.eval()(images), atol=1e-4)
-    _, d = made()
+    _, d = networks()
     state = torch.get_rng_state()
     d.prepare()
     assert torch.equal(torch.get_rng_state(), state)
@@ -242,9 +268,9 @@ def test_random_weights_need_nothing_else(tmp_path):
 
 @pytest.mark.parametrize("cause", ["HF_HUB_OFFLINE", "HF_ENDPOINT"])
 def test_without_the_hub_it_says_so_at_once(cause, tmp_path):
-    """Before a run folder is made, without the client's many tries."""
-    told = {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path / "home"), cause: told[cause]}
+    """Before there is a run folder, and without the client's many tries."""
+    values = {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path / "home"), cause: values[cause]}
     words = [sys.executable, "-m", "ganzoo", "train", "projected", "--set", f"discriminator.backbone={NAME}"]
     done = subprocess.run(words, env=env, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1

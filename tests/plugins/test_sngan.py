@@ -22,15 +22,15 @@ PUBLISHED = {
 def test_the_published_networks(size):
     base, up, down, halved = PUBLISHED[size]
     settings = {"generator": PAPER.generator, "discriminator": PAPER.discriminator} if size == 32 else {}
-    made = []
+    shapes = []
     with torch.device("meta"):
         g, d = ganzoo.create("sngan", image_size=size, **settings)
         for block in (*g.blocks, *d.blocks[:-1]):
-            block.register_forward_hook(lambda block, x, y: made.append(y.shape[1:]))
+            block.register_forward_hook(lambda block, x, y: shapes.append(y.shape[1:]))
         assert d(g(torch.randn(2, 128))).shape == (2,)
     assert g.start.weight.shape == (up[0] * base**2, 128)
     sides = [base << i for i in range(1, len(up))] + [size >> min(i, halved) for i in range(1, len(down) + 1)]
-    assert made == [(width, side, side) for width, side in zip(up[1:] + down, sides, strict=True)]
+    assert shapes == [(width, side, side) for width, side in zip(up[1:] + down, sides, strict=True)]
     for block, before, after in zip(g.blocks, up, up[1:], strict=False):
         weights = [tuple(p.shape) for p in block.parameters() if p.dim() == 4]
         assert weights == [(after, before, 3, 3), (after, after, 3, 3), (after, before, 1, 1)]
@@ -50,17 +50,17 @@ def test_the_order_of_operations_is_the_papers():
     x = torch.randn(3, 16, 7, 7, dtype=torch.float64)
     (norm, again), (up, conv) = block.norms, block.convs
     h = conv2d(interpolate(norm(x, None), scale_factor=2), up.weight, up.bias, padding=1)
-    wanted = conv(again(h, None)) + block.shortcut(interpolate(x, scale_factor=2))
-    assert torch.allclose(block(x, None), wanted)
+    expected = conv(again(h, None)) + block.shortcut(interpolate(x, scale_factor=2))
+    assert torch.allclose(block(x, None), expected)
     for i, block in enumerate(d.double().eval().blocks[:-1]):
         side = (28, 14, 7, 3)[i]
         first, _, second = block.convs
         x = torch.randn(3, first.in_channels, side, side, dtype=torch.float64)
         h = first(x if i == 0 else x.relu()).relu()
-        wanted = conv2d(h, second.weight, second.bias, padding=1) + block.shortcut(x)
+        expected = conv2d(h, second.weight, second.bias, padding=1) + block.shortcut(x)
         if i < 3:
-            wanted = avg_pool2d(wanted, 2)
-        assert torch.allclose(block(x), wanted)
+            expected = avg_pool2d(expected, 2)
+        assert torch.allclose(block(x), expected)
 
 
 def test_features_are_summed():
@@ -69,8 +69,8 @@ def test_features_are_summed():
     d.eval()
     features = d.blocks(x)
     assert features.shape == (3, 32, 4, 4)
-    wanted = d.score.bias + sum(pixel @ d.score.weight[0] for pixel in features.flatten(2).unbind(2))
-    assert torch.allclose(d(x), wanted, rtol=1e-4, atol=1e-6)
+    expected = d.score.bias + sum(pixel @ d.score.weight[0] for pixel in features.flatten(2).unbind(2))
+    assert torch.allclose(d(x), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_class_has_its_own_scale_and_shift():
@@ -86,10 +86,10 @@ def test_a_class_has_its_own_scale_and_shift():
     for training in (True, False):
         norm.train(training)
         statistics = (norm.norm.running_mean.clone(), norm.norm.running_var.clone())
-        made = norm(x, labels)
+        outputs = norm(x, labels)
         for i, label in enumerate(labels):
             own = batch_norm(x, *statistics, norm.scale.weight[label], norm.shift.weight[label], training)
-            assert torch.allclose(made[i], own[i].relu(), atol=1e-5)
+            assert torch.allclose(outputs[i], own[i].relu(), atol=1e-5)
 
 
 def test_projection():
@@ -98,8 +98,8 @@ def test_projection():
     d.eval()
     x, labels = torch.randn(3, 3, 32, 32), torch.tensor([2, 0, 1])
     features = d.blocks(x).sum((2, 3))
-    wanted = d.score(features)[:, 0] + (features * d.embed.weight[labels]).sum(1)
-    assert torch.allclose(d(x, labels), wanted, atol=1e-6)
+    expected = d.score(features)[:, 0] + (features * d.embed.weight[labels]).sum(1)
+    assert torch.allclose(d(x, labels), expected, atol=1e-6)
 
 
 def test_every_layer_of_the_discriminator_has_norm_one():

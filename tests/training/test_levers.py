@@ -90,7 +90,7 @@ def test_the_discriminator_sees_augmented_images_alone():
     g = torch.nn.Linear(1, 1)
     objective = ganzoo.Objective(_rpgan(), augment=["cutout"])
     real, z = torch.ones(32, 1, 8, 8), torch.ones(32, 1)
-    batch = ganzoo.Batch(real, z, 0, rng(), made=torch.ones(32, 1, 8, 8, requires_grad=True))
+    batch = ganzoo.Batch(real, z, 0, rng(), fakes=torch.ones(32, 1, 8, 8, requires_grad=True))
     objective.discriminator_loss(g, Spy(), batch)
     objective.generator_loss(g, Spy(), batch)
     assert len(seen) == 4
@@ -136,7 +136,7 @@ def test_packing_puts_samples_of_a_batch_side_by_side_as_channels():
     assert run.discriminator.config["channels"] == 4
     assert run.generator.config["channels"] == 1
     x = images(8, 3)
-    packed = ganzoo.Objective(_rpgan(), pack=4).shown(x, None)
+    packed = ganzoo.Objective(_rpgan(), pack=4).present(x, None)
     assert packed.shape == (2, 12, 16, 16)
     assert torch.equal(packed[1, 3:6], x[5])
 

@@ -1,8 +1,9 @@
-"""`example`: a small convolutional GAN. `ganzoo list` imports this file: it names the networks and imports no torch."""
+"""`example`: a small convolutional GAN. `ganzoo list` imports this file, so it names the networks and does not import
+torch."""
 
-from ganzoo import hookimpl
+from ganzoo import Register, hookimpl
 
-# What `ganzoo train example` does differently from ganzoo's own defaults: readable digits in a few minutes on a CPU.
+# Where `ganzoo train example` differs from ganzoo's own defaults: it gives readable digits in a few minutes on a CPU.
 DEFAULT = {
     "steps": 2000,
     "lr": 2e-3,
@@ -13,11 +14,11 @@ DEFAULT = {
 
 
 @hookimpl
-def register_architectures(register):
+def register_architectures(register: Register) -> None:
     register(
         "example",
         generator="ganzoo_example.model:Generator",
         discriminator="ganzoo_example.model:Discriminator",
         recipes={"default": DEFAULT},
-        summary="a small convolutional GAN, for sizes that 4 divides",
+        summary="a small convolutional GAN, for sizes that are multiples of 4",
     )

@@ -1,4 +1,4 @@
-"""The networks of `example`. Their keyword arguments, each with a default, are stored with the weights."""
+"""The networks of `example`. Every keyword argument has a default; their values are stored with the weights."""
 
 from torch import Tensor, nn
 
@@ -9,10 +9,10 @@ def quarter(image_size: int) -> int:
     """The side of the smallest feature map.
 
     Raises:
-        ConfigError: a size that 4 does not divide.
+        ConfigError: a size that is not a multiple of 4.
     """
     if image_size < 4 or image_size % 4:
-        raise ConfigError(f"example makes images of 4, 8, 12, ... pixels, not {image_size}: choose an --image-size")
+        raise ConfigError(f"example makes images of 4, 8, 12, ... pixels, not {image_size}: change --image-size")
     return image_size // 4
 
 
@@ -35,11 +35,12 @@ class Generator(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.layers(z)
+        images: Tensor = self.layers(z)
+        return images
 
 
 class Discriminator(nn.Module):
-    """Images (N, channels, image_size, image_size) to logits (N,), without a sigmoid: the loss has its own."""
+    """Images (N, channels, image_size, image_size) to logits (N,). There is no sigmoid: the loss applies it."""
 
     def __init__(self, image_size: int = 28, channels: int = 1, width: int = 32) -> None:
         super().__init__()
@@ -54,4 +55,5 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.layers(images).squeeze(1)
+        logits: Tensor = self.layers(images).squeeze(1)
+        return logits

@@ -13,11 +13,12 @@ of the CPU, and computes with that. What a program can get wrong without noticin
   first use of the copy or that wait raises `UnsafeCopy`, which names the line that began it. A pinned source may be
   freed, because torch keeps its memory until the copy has ended.
 - MPS has no float64.
-- `machine.operators` counts the operators that ran on the device, forward and backward, by name.
+- `machine.operators` counts the operators that ran on the device, forward and backward, by name, such as "index.Tensor"
+  or "index_put_ accumulate=True".
 
-The kernels are those of the CPU, so a correct program gives the bits that it gives on the CPU. That is also what this
-cannot show: speed, memory, how a GPU's kernels round and in which order they add, torch.compile, and whatever goes
-wrong inside CUDA, cuDNN, NCCL or Metal. What needs a real GPU is tested in `test_cuda.py`.
+The kernels, and what autocast does in bfloat16, are those of the CPU, so a correct program gives the bits that it gives
+on the CPU. That is also what this cannot show: speed, memory, how a GPU's kernels round and in which order they add,
+torch.compile, and whatever goes wrong inside CUDA, cuDNN, NCCL or Metal. What needs a real GPU is in `test_cuda.py`.
 """
 
 import contextlib
@@ -48,7 +49,7 @@ INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, 
 """Operators that take indices from both devices; masks and indices on the CPU make the host wait."""
 
 
-class UnsafeCopy(RuntimeError):  # noqa: N818
+class UnsafeCopy(RuntimeError):
     """The source of an asynchronous copy was freed or overwritten while the copy could be under way."""
 
 
@@ -92,6 +93,9 @@ class Simulated(torch.Tensor):
     @property
     def is_mps(self) -> bool:  # type: ignore[override]
         return self.place.type == "mps"
+
+    def __repr__(self, **options: Any) -> str:
+        return f"Simulated({self.inner!r}, {str(self.place)!r})"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if id(self) not in memo:
@@ -207,6 +211,8 @@ class Machine(contextlib.ExitStack):
         there = self.kind == "mps"
         begin = torch.amp.autocast_mode.autocast.__init__
 
+        join = torch.distributed.init_process_group
+
         def autocast(context: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
             begin(context, "cpu" if device_type == self.kind else device_type, *args, **kwargs)
 
@@ -214,6 +220,7 @@ class Machine(contextlib.ExitStack):
             (torch.cuda, "_initialized", bool(count)),
             (torch.cuda, "is_available", lambda: bool(count)),
             (torch.cuda, "device_count", lambda: count),
+            (torch.cuda.random, "device_count", lambda: count),
             (torch.cuda, "default_generators", self.generators[:count]),
             (torch.cuda, "get_device_name", lambda device=None: "simulated GPU"),
             (torch.cuda, "is_bf16_supported", lambda including_emulation=True: True),
@@ -230,6 +237,7 @@ class Machine(contextlib.ExitStack):
             (torch.mps, "_get_default_mps_generator", lambda: self.generators[0]),
             (torch.mps, "synchronize", self.wait),
             (torch.amp.autocast_mode.autocast, "__init__", autocast),
+            (torch.distributed, "init_process_group", lambda backend=None, **options: join("gloo", **options)),
         ):
             self.enter_context(patch.object(owner, name, value, create=True))
 
@@ -298,7 +306,7 @@ class Machine(contextlib.ExitStack):
             place = self.owner  # made inside torch, to meet tensors that are there
         if place is None:
             return func(*args, **kwargs)
-        self.operators[func.name()] += 1
+        self.operators[_name(func, args, kwargs)] += 1
         if func in (aten._to_copy.default, aten.copy_.default):
             return self._transfer(func, args, kwargs, place)
         if places:
@@ -309,8 +317,9 @@ class Machine(contextlib.ExitStack):
 
     def _meet(self, func: Any, args: tuple[Any, ...], tensors: list[Tensor], place: torch.device) -> None:
         """Refuse tensors that are not all on one device, as torch's kernels for GPUs do."""
-        exempt = list(_each(args[1:2])) if func in INDEXING and isinstance(args[0], Simulated) else []
-        scalars = torch.Tag.pointwise in func.tags or func.name().startswith("aten::_foreach")
+        indexing = func in INDEXING and isinstance(args[0], Simulated)
+        exempt = list(_each(args[1:2])) if indexing else []
+        scalars = indexing or torch.Tag.pointwise in func.tags or func.name().startswith("aten::_foreach")
         written = [a.alias_info is not None and a.alias_info.is_write for a in func._schema.arguments]
         results = [id(tensor) for value, out in zip(args, written, strict=False) if out for tensor in _each([value])]
         for tensor in tensors:
@@ -383,6 +392,16 @@ class Machine(contextlib.ExitStack):
         finally:
             ours.set_state(host.get_state())
             host.set_state(before)
+
+
+def _name(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """What an operator is called, with the one argument that decides whether it is deterministic on a GPU."""
+    name = func.name().removeprefix("aten::")
+    for place, argument in enumerate(func._schema.arguments):
+        if argument.name == "accumulate":
+            given = args[place] if place < len(args) else kwargs.get("accumulate", False)
+            return f"{name} accumulate={given}"
+    return str(name)
 
 
 def _reads_indices(args: tuple[Any, ...]) -> bool:

@@ -54,10 +54,10 @@ class UnsafeCopy(RuntimeError):
 
 
 class Simulated(torch.Tensor):
-    """A tensor that says it is on `place`. `inner`, on the CPU, holds its values; `arrival` is the asynchronous copy
+    """A tensor that says it is on `place`. `host`, on the CPU, holds its values; `arrival` is the asynchronous copy
     that brings them, until the first use."""
 
-    inner: Tensor
+    host: Tensor
     place: torch.device
     arrival: "Copy | None"
 
@@ -66,16 +66,16 @@ class Simulated(torch.Tensor):
         if place.type == "mps" and inner.dtype in (torch.float64, torch.complex128):
             raise TypeError("the MPS framework doesn't support float64: use float32 instead")
         # To torch's C++ side the wrapper is on the CPU as well: autograd there refuses a device that is absent.
-        wrapper: Simulated = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        wrapper: Simulated = torch.Tensor._make_wrapper_subclass(
             cls, inner.shape, strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype
         )
-        wrapper.inner, wrapper.place, wrapper.arrival = inner, place, arrival
+        wrapper.host, wrapper.place, wrapper.arrival = inner, place, arrival
         return wrapper
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         raise RuntimeError(f"{func} on a simulated tensor outside of its Machine")
 
     @property
@@ -94,8 +94,8 @@ class Simulated(torch.Tensor):
     def is_mps(self) -> bool:  # type: ignore[override]
         return self.place.type == "mps"
 
-    def __repr__(self, **options: Any) -> str:
-        return f"Simulated({self.inner!r}, {str(self.place)!r})"
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
+        return f"Simulated({self.host!r}, {str(self.place)!r})"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if id(self) not in memo:
@@ -106,11 +106,11 @@ class Simulated(torch.Tensor):
 
     def __tensor_flatten__(self) -> tuple[list[str], torch.device]:
         """Tells `nn.Module.to` to put such a tensor in place of a parameter, rather than into it."""
-        return ["inner"], self.place
+        return ["host"], self.place
 
     @staticmethod
     def __tensor_unflatten__(inner: dict[str, Tensor], place: torch.device, size: Any, stride: Any) -> "Simulated":
-        return Simulated(inner["inner"], place)
+        return Simulated(inner["host"], place)
 
 
 class Copy:
@@ -203,7 +203,7 @@ class Machine(contextlib.ExitStack):
         suppressed = super().__exit__(*error)
         if error[0] is None:
             self._finish_copies()
-        return suppressed
+        return bool(suppressed)
 
     def _believe(self) -> None:
         """Let torch find the devices: what would ask a driver asks this machine."""
@@ -360,8 +360,8 @@ class Machine(contextlib.ExitStack):
             if tensor.arrival is not None:
                 tensor.arrival.check()
                 tensor.arrival = None
-            wrappers[id(tensor.inner)] = tensor
-            return tensor.inner
+            wrappers[id(tensor.host)] = tensor
+            return tensor.host
 
         def wrap(result: Tensor) -> Tensor:
             known = wrappers.get(id(result))
@@ -384,14 +384,14 @@ class Machine(contextlib.ExitStack):
         """Draw from the device's generator instead of the CPU's."""
         if kwargs.get("generator") is not None:
             raise RuntimeError(f"Expected a {place.type!r} device type for generator but found 'cpu' ({_line()})")
-        ours, host = self.generators[place.index], torch.default_generator
-        before = host.get_state()
-        host.set_state(ours.get_state())
+        ours, usual = self.generators[place.index], torch.default_generator
+        before = usual.get_state()
+        usual.set_state(ours.get_state())
         try:
             yield
         finally:
-            ours.set_state(host.get_state())
-            host.set_state(before)
+            ours.set_state(usual.get_state())
+            usual.set_state(before)
 
 
 def _name(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

@@ -48,7 +48,15 @@ def small(name):
 
 
 def configure(out, **settings):
-    settings = {"steps": STEPS, "batch_size": 8, "log_every": 100, "checkpoint_every": HALF, "out": out, **settings}
+    settings = {
+        "steps": STEPS,
+        "batch_size": 8,
+        "precision": "fp32",
+        "log_every": 100,
+        "checkpoint_every": HALF,
+        "out": out,
+        **settings,
+    }
     return TrainConfig(**settings)
 
 
@@ -59,10 +67,10 @@ def tensors(folder):
     return checkpoint.tensors
 
 
-def differing(left, right):
-    """Names of the tensors whose bits differ."""
+def assert_same_bits(left, right):
     assert left.keys() == right.keys()
-    return [name for name in left if not torch.equal(left[name], right[name])]
+    differing = [name for name in left if not torch.equal(left[name], right[name])]
+    assert differing == []
 
 
 class Stop(Exception):
@@ -92,7 +100,7 @@ def train_in_halves(machine, device, out, **settings):
 @functools.cache
 def trained_on_the_cpu(settings):
     """The tensors of a run of these settings, which are JSON."""
-    run = ganzoo.train(configure("cpu", device="cpu", **json.loads(settings)))
+    run = ganzoo.train(configure("cached", device="cpu", **json.loads(settings)))
     return tensors(run.folder)
 
 
@@ -100,7 +108,7 @@ def assert_like_the_cpu(settings, device="cuda", memory=2**33):
     """Trained in halves on a simulated device, it has the CPU's bits; on CUDA, no step waits."""
     with Machine(device, memory=memory) as machine:
         waits = train_in_halves(machine, device, "simulated", **settings)
-    assert not differing(trained_on_the_cpu(json.dumps(settings)), tensors("simulated"))
+    assert_same_bits(trained_on_the_cpu(json.dumps(settings)), tensors("simulated"))
     if device != "mps":  # whose copies must wait, as it has no pinned memory
         assert waits == {}
 
@@ -321,7 +329,7 @@ def test_fine_tuning():
     ganzoo.train(configure("cpu", device="cpu", start="./start", **IMAGES))
     with Machine("cuda"):
         ganzoo.train(configure("simulated", device="cuda", start="./start", **IMAGES))
-    assert not differing(tensors("cpu"), tensors("simulated"))
+    assert_same_bits(tensors("cpu"), tensors("simulated"))
 
 
 # A second GPU
@@ -336,8 +344,8 @@ def test_a_second_gpu_has_the_bits_of_the_first_and_leaves_generators_alone():
         ganzoo.train(configure("whole", device="cuda:1", **settings))
         left_alone = [torch.equal(a, b.get_state()) for a, b in zip(states, machine.generators, strict=True)]
     assert waits == {}
-    assert not differing(tensors("second"), tensors("whole"))
-    assert not differing(tensors("second"), tensors("cpu"))
+    assert_same_bits(tensors("second"), tensors("whole"))
+    assert_same_bits(tensors("second"), tensors("cpu"))
     assert left_alone == [True, True]
 
 
@@ -403,7 +411,7 @@ def test_two_processes_on_two_gpus(tmp_path):
         assert process.returncode == 0, err
     seen = [json.loads((tmp_path / f"seen-{rank}.json").read_text()) for rank in range(2)]
     assert [rank["places"] for rank in seen] == [["cuda:0"], ["cuda:1"]]
-    assert not differing(tensors(tmp_path / "cpu"), tensors(tmp_path / "simulated"))
+    assert_same_bits(tensors(tmp_path / "cpu"), tensors(tmp_path / "simulated"))
     assert seen[0]["waits"] == [{}, {}]
 
 

@@ -41,10 +41,10 @@ def built_in(kind):
 
 def small(name):
     """Settings of an architecture as its recipe has it, but small, without penalties that only some steps have."""
-    config = TrainConfig(name)
-    width = {role: {"width": 4} for role in ("generator", "discriminator") if name not in ("vanilla", "r3gan")}
-    penalties = [penalty.partition("@")[0] for penalty in config.penalties]
-    return {"architecture": name, "data": "few", "penalties": penalties, **width, **offline.SETTINGS.get(name, {})}
+    penalties = [penalty.partition("@")[0] for penalty in TrainConfig(name).penalties]
+    size = {"vanilla": {"hidden": 16}, "r3gan": {"width": 16}}.get(name, {"width": 4})
+    networks = {"generator": size, "discriminator": size, **offline.SETTINGS.get(name, {})}
+    return {"architecture": name, "data": "few", "penalties": penalties, **networks}
 
 
 def configure(out, **settings):
@@ -189,7 +189,7 @@ def test_waits_are_counted_by_line():
         g = Reading().to("cuda")
         machine.waits.clear()
         ganzoo.sample(g, 1)
-        assert [line.partition(":")[0] for line in machine.waits] == ["ganzoo.sampling"]  # and not that of `Reading`
+        assert [line.startswith("ganzoo.sampling") for line in machine.waits] == [True]  # and not the line of `Reading`
 
 
 class Reading(nn.Module):

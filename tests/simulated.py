@@ -210,7 +210,6 @@ class Machine(contextlib.ExitStack):
         count = len(self.generators) if self.kind == "cuda" else 0
         there = self.kind == "mps"
         begin = torch.amp.autocast_mode.autocast.__init__
-
         join = torch.distributed.init_process_group
 
         def autocast(context: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
@@ -318,14 +317,14 @@ class Machine(contextlib.ExitStack):
     def _meet(self, func: Any, args: tuple[Any, ...], tensors: list[Tensor], place: torch.device) -> None:
         """Refuse tensors that are not all on one device, as torch's kernels for GPUs do."""
         indexing = func in INDEXING and isinstance(args[0], Simulated)
-        exempt = list(_each(args[1:2])) if indexing else []
+        indices = list(_each(args[1:2])) if indexing else []
         scalars = indexing or torch.Tag.pointwise in func.tags or func.name().startswith("aten::_foreach")
         written = [a.alias_info is not None and a.alias_info.is_write for a in func._schema.arguments]
         results = [id(tensor) for value, out in zip(args, written, strict=False) if out for tensor in _each([value])]
         for tensor in tensors:
             here = tensor.place if isinstance(tensor, Simulated) else CPU
-            free = here == CPU and tensor.dim() == 0 and scalars and id(tensor) not in results
-            if here != place and not free and not any(tensor is other for other in exempt):
+            scalar = tensor.dim() == 0 and scalars and id(tensor) not in results
+            if here != place and not (here == CPU and (scalar or any(tensor is index for index in indices))):
                 raise RuntimeError(
                     "Expected all tensors to be on the same device, but found at least two devices, "
                     f"{place} and {here}! ({func.name()} at {_line()})"
@@ -397,9 +396,9 @@ class Machine(contextlib.ExitStack):
 def _name(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """What an operator is called, with the one argument that decides whether it is deterministic on a GPU."""
     name = func.name().removeprefix("aten::")
-    for place, argument in enumerate(func._schema.arguments):
+    for i, argument in enumerate(func._schema.arguments):
         if argument.name == "accumulate":
-            given = args[place] if place < len(args) else kwargs.get("accumulate", False)
+            given = args[i] if i < len(args) else kwargs.get("accumulate", False)
             return f"{name} accumulate={given}"
     return str(name)
 

@@ -146,6 +146,8 @@ def test_tensors_of_different_devices_do_not_meet():
         for mix in (
             lambda: first + torch.ones(3),
             lambda: first + second,
+            lambda: first[torch.zeros(2, dtype=torch.long, device="cuda:1")],
+            lambda: torch.ones(3)[torch.zeros(2, dtype=torch.long, device="cuda")],
             lambda: torch.cat([first, torch.ones(1)]),
             lambda: torch.stack([first[0], torch.tensor(1.0)]),
             lambda: torch.zeros(()).add_(first[0]),

@@ -13,10 +13,10 @@ Discriminator = Callable[[Tensor], Tensor]
 def gradient_norm(d: Discriminator, x: Tensor) -> Tensor:
     """||grad_x D(x)|| of each item, (N,), over all dimensions except the first, with a graph to differentiate through.
 
-    It is the gradient of the sum of all logits, so an item's logit must not depend on the other items. BatchNorm in D
-    makes it depend on them.
+    It is the gradient of the sum of all logits, so an item's logit must not depend on the other items. The trainer sees
+    to that where D has BatchNorm, which would make it depend on them.
     """
-    norm: Tensor = gradient(d, x).flatten(1).norm(dim=1)
+    norm: Tensor = torch.linalg.vector_norm(gradient(d, x).flatten(1), dim=1)
     return norm
 
 

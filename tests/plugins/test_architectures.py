@@ -7,8 +7,8 @@ from torch import nn
 import ganzoo
 import offline
 from ganzoo.data import load
-from ganzoo.training.build import build_players
 from ganzoo.sampling import draw_latent
+from ganzoo.training.build import build_players
 from ganzoo_dcgan.model import ClassEmbedding
 
 

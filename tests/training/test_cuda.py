@@ -24,13 +24,26 @@ SMALL = {
 }
 
 
+class Stop(Exception):
+    pass
+
+
+def stop_halfway(done):
+    if done == 4:
+        raise Stop
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_train_and_resume_are_exact(precision):
-    whole = ganzoo.train(TrainConfig("dcgan", out="whole", steps=8, precision=precision, **SMALL))
-    ganzoo.train(TrainConfig("dcgan", out="parts", steps=4, precision=precision, **SMALL))
-    parts = ganzoo.train(TrainConfig("dcgan", out="parts", steps=8, precision=precision, **SMALL), resume=True)
-    left, right = (runs.load_newest(run.folder).tensors for run in (whole, parts))
-    assert all(torch.equal(value, right[key]) for key, value in left.items())
+    settings = {"steps": 8, "precision": precision, **SMALL}
+    whole = ganzoo.train(TrainConfig("dcgan", out="whole", **settings))
+    with pytest.raises(Stop):
+        ganzoo.train(TrainConfig("dcgan", out="parts", **settings), on_step=stop_halfway)
+    parts = ganzoo.train(TrainConfig("dcgan", out="parts", **settings), resume=True)
+    left, right = (runs.load_newest(run.folder) for run in (whole, parts))
+    assert left.step == right.step == 8
+    assert left.tensors.keys() == right.tensors.keys()
+    assert all(torch.equal(value, right.tensors[key]) for key, value in left.tensors.items())
 
 
 @pytest.mark.parametrize("penalty", ["gp", "r1", "r2", "dragan"])

@@ -24,7 +24,6 @@ autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
 python_maximum_signature_line_length = 88
-default_role = "code"  # docstrings write `code` as Markdown does
 
 nitpicky = True
 # Type hints name classes of other libraries, and some of ganzoo's inner modules. What the pages themselves link to is
@@ -33,10 +32,18 @@ nitpick_ignore_regex = [("py:.*", r"(?!ganzoo\.[A-Za-z_]+$|ganzoo\.testing\.).*"
 
 
 def as_markdown(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """Escape the characters of a docstring that mean something in reStructuredText, outside `code`."""
-    for i, line in enumerate(lines):
-        parts = re.split(r"(`[^`]*`)", line)
-        lines[i] = "".join(re.sub(r"([*|]|_\b)", r"\\\1", part) if j % 2 == 0 else part for j, part in enumerate(parts))
+    """Make reStructuredText of a docstring in which `code` is all the markup there is: public names become links."""
+
+    def convert(match: re.Match[str]) -> str:
+        code, plain = match["code"], match["plain"]
+        if code is None:
+            return "\\" + plain
+        short = code.removeprefix("ganzoo.")
+        text = f":py:obj:`{short} <ganzoo.{short}>`" if short in ganzoo.__all__ else f"``{code}``"
+        return text + ("\\ " if match["follows"] is not None else "")
+
+    text = "\n".join(lines)
+    lines[:] = re.sub(r"`(?P<code>[^`]+)`(?P<follows>(?=\w))?|(?P<plain>[*|]|_\b)", convert, text).split("\n")
 
 
 def public_name(app: Sphinx, env: Any, node: Any, content: Any) -> Any:

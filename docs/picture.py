@@ -30,7 +30,7 @@ def tile(name: str) -> Image.Image:
     images = images.mul(127.5).add(127.5).round().clamp(0, 255).to(torch.uint8)
     if images.shape[1] == 1:
         images = images.expand(-1, 3, -1, -1)
-    n, channels, height, width = images.shape
+    channels, height, width = images.shape[1:]
     sheet = images.reshape(ROWS, COLUMNS, channels, height, width).permute(0, 3, 1, 4, 2)
     picture = Image.fromarray(np.ascontiguousarray(sheet.reshape(ROWS * height, COLUMNS * width, channels).numpy()))
     return picture.resize((picture.width * ZOOM, picture.height * ZOOM), Image.Resampling.NEAREST)

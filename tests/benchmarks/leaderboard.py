@@ -1,4 +1,4 @@
-"""README's leaderboard: what the recipes reach, from the records of their runs.
+"""The leaderboard of docs/results.md: what the recipes reach, from the records of their runs.
 
     python tests/benchmarks/leaderboard.py runs/dcgan-0 runs/dcgan-1 --data mnist --data-dir ~/data
     python tests/benchmarks/leaderboard.py
@@ -23,6 +23,7 @@ from ganzoo.results import Result, compare
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "docs" / "leaderboard.json"
+PAGE = ROOT / "docs" / "results.md"
 MARKS = ("<!-- leaderboard -->\n", "<!-- /leaderboard -->\n")
 FIGURES = ("precision", "recall", "kl", "confident")
 OFTEN = ("log_every", "sample_every", "checkpoint_every", "eval_every", "eval_samples", "eval_features", "out")
@@ -117,7 +118,7 @@ def main() -> None:
             records = [r for r in records if r not in same] + [new]
         records.sort(key=lambda r: (r["command"], r["seed"]))
         RECORDS.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
-    write_between_marks(ROOT / "README.md", list(table(records)), MARKS)
+    write_between_marks(PAGE, list(table(records)), MARKS)
 
 
 if __name__ == "__main__":

@@ -273,7 +273,7 @@ def spread(ratios: list[float]) -> str:
 
 
 def markdown(result: dict[str, Any]) -> Iterator[str]:
-    """The lines of README's "Speed"."""
+    """The lines between the marks of docs/speed.md."""
     facts, peak = result["machine"], result["peaks"]
     where = f"{facts['cpu']}, {facts['threads']} of {facts['cpus']} CPUs"
     if facts["device"] != "cpu":
@@ -350,7 +350,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of torch (default torch's own)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
-    parser.add_argument("--write", type=Path, metavar="FILE", help=f"put the table between {MARKS[0].strip()} there")
+    parser.add_argument(
+        "--write",
+        type=Path,
+        metavar="FILE",
+        help=f"put the table between {MARKS[0].strip()} there, such as docs/speed.md",
+    )
     parser.add_argument("--date", default="", help="to be told in the record")
     options = parser.parse_args()
     options.rounds = options.rounds or (3 if options.quick else 5)

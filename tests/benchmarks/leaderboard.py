@@ -31,7 +31,7 @@ OFTEN = ("log_every", "sample_every", "checkpoint_every", "eval_every", "eval_sa
 
 
 def record(folder: Path, evaluator: ganzoo.Evaluator) -> dict[str, Any]:
-    """What the table tells of a finished run."""
+    """What the table shows of a finished run."""
     config, training = read_training(folder)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     if lines[-1]["step"] != config.steps:
@@ -93,8 +93,9 @@ def table(records: list[dict[str, Any]]) -> Iterator[str]:
     yield ""
     yield (
         f"{generated['n']:,} samples against {reference['n']:,} images of {results[0].protocol['data']}, "
-        f"`{features['name']}` features; the floor is a fid of {floor.get('fid', 0):.3g}. Minutes of training, without "
-        f"measuring, on {' or '.join(sorted({r['hardware'] for r in records}))}; ± is the deviation between seeds."
+        f"`{features['name']}` features. The floor is a FID of {floor.get('fid', 0):.3g}. Minutes are those of "
+        f"training without the measurements, on {' or '.join(sorted({r['hardware'] for r in records}))}. ± is the standard "
+        "deviation between seeds."
     )
 
 

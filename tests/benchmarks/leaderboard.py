@@ -94,8 +94,8 @@ def table(records: list[dict[str, Any]]) -> Iterator[str]:
     yield (
         f"{generated['n']:,} samples against {reference['n']:,} images of {results[0].protocol['data']}, "
         f"`{features['name']}` features. The floor is a FID of {floor.get('fid', 0):.3g}. Minutes are those of "
-        f"training without the measurements, on {' or '.join(sorted({r['hardware'] for r in records}))}. ± is the standard "
-        "deviation between seeds."
+        f"training without the measurements, on {' or '.join(sorted({r['hardware'] for r in records}))}. ± is the "
+        "standard deviation between seeds."
     )
 
 

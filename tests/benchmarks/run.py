@@ -1,8 +1,9 @@
 """Measure ganzoo's trainer against the loops that everyone copies: `make bench`, or `python tests/benchmarks/run.py`.
 
 Both sides of a case run in one go, in turns of a few seconds, each in a process of its own; a ratio is taken in every
-round, and the median and the range of the rounds are reported. Images a second are real images that D saw. ganzoo's side is
-`ganzoo.train` itself, with data, log and averaged generator; pictures and checkpoints are left out on both sides.
+round, and the median and the range of the rounds are reported. Images a second are real images that D saw. ganzoo's
+side is `ganzoo.train` itself, with data, log and averaged generator; pictures and checkpoints are left out on both
+sides.
 
 "Of the peak" is the arithmetic that the algorithm needs, over the time it took, over the best rate that the same
 machine reached in the same precision at a large square matrix product (GEMM), and at the forward and backward pass of

@@ -1,12 +1,13 @@
-# `make demo`, `make test` and `make bench` do all their own set-up: a virtual environment in .venv (made or reused) and
-# the install.
+# `make demo`, `make test`, `make docs` and `make bench` do all their own set-up: a virtual environment in .venv (made or
+# reused) and the install.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.ganzoo-installed
 TESTABLE := $(VENV)/.ganzoo-testable
+DOCUMENTABLE := $(VENV)/.ganzoo-documentable
 
-.PHONY: demo test bench format
+.PHONY: demo test docs bench format
 
 demo: $(INSTALLED)
 	$(BIN)/ganzoo train dcgan
@@ -17,6 +18,9 @@ test: $(TESTABLE)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+docs: $(DOCUMENTABLE)
+	$(BIN)/python -m sphinx -W --keep-going -n -b html docs docs/_build
 
 bench: $(TESTABLE)
 	$(BIN)/python tests/benchmarks/run.py $(BENCH)
@@ -33,4 +37,8 @@ $(INSTALLED): pyproject.toml
 
 $(TESTABLE): $(INSTALLED)
 	$(BIN)/python -m pip install --editable '.[test]'
+	@touch $@
+
+$(DOCUMENTABLE): $(INSTALLED)
+	$(BIN)/python -m pip install --editable '.[docs]'
 	@touch $@

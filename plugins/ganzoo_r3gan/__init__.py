@@ -18,8 +18,8 @@ DEFAULT = {
     "discriminator": SMALL,
     "auto_precision": "bf16",
 }
-# The authors' preset for CIFAR-10, without its adaptive augmentation (ADA), which ganzoo does not have. Each schedule is
-# half a cosine over 2e7 images, 39,062 steps, after which the value stays; the authors set no end of training.
+# The authors' preset for CIFAR-10, without its adaptive augmentation (ADA), which ganzoo does not have. Each schedule
+# is half a cosine over 2e7 images, 39,062 steps, after which the value stays; the authors set no end of training.
 PAPER = {
     "steps": 50000,
     "batch_size": 512,

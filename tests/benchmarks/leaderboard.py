@@ -1,4 +1,4 @@
-"""README's leaderboard: what the recipes reach, from the records of their runs.
+"""The leaderboard of docs/results.md: what the recipes reach, from the records of their runs.
 
     python tests/benchmarks/leaderboard.py runs/dcgan-0 runs/dcgan-1 --data mnist --data-dir ~/data
     python tests/benchmarks/leaderboard.py
@@ -23,6 +23,7 @@ from ganzoo.zoo.command import train_command
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "docs" / "leaderboard.json"
+PAGE = ROOT / "docs" / "results.md"
 MARKS = ("<!-- leaderboard -->\n", "<!-- /leaderboard -->\n")
 FIGURES = ("precision", "recall", "kl", "confident")
 OFTEN = ("log_every", "sample_every", "checkpoint_every", "eval_every", "eval_samples", "eval_features", "out")
@@ -30,7 +31,7 @@ OFTEN = ("log_every", "sample_every", "checkpoint_every", "eval_every", "eval_sa
 
 
 def record(folder: Path, evaluator: ganzoo.Evaluator) -> dict[str, Any]:
-    """What the table tells of a finished run."""
+    """What the table shows of a finished run."""
     config, training = read_training(folder)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     if lines[-1]["step"] != config.steps:
@@ -92,8 +93,9 @@ def table(records: list[dict[str, Any]]) -> Iterator[str]:
     yield ""
     yield (
         f"{generated['n']:,} samples against {reference['n']:,} images of {results[0].protocol['data']}, "
-        f"`{features['name']}` features; the floor is a fid of {floor.get('fid', 0):.3g}. Minutes of training, without "
-        f"measuring, on {' or '.join(sorted({r['hardware'] for r in records}))}; ± is the deviation between seeds."
+        f"`{features['name']}` features. The floor is a FID of {floor.get('fid', 0):.3g}. Minutes are those of "
+        f"training without the measurements, on {' or '.join(sorted({r['hardware'] for r in records}))}. ± is the "
+        "standard deviation between seeds."
     )
 
 
@@ -117,7 +119,7 @@ def main() -> None:
             records = [r for r in records if r not in same] + [new]
         records.sort(key=lambda r: (r["command"], r["seed"]))
         RECORDS.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
-    write_between_marks(ROOT / "README.md", list(table(records)), MARKS)
+    write_between_marks(PAGE, list(table(records)), MARKS)
 
 
 if __name__ == "__main__":

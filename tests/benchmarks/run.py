@@ -1,8 +1,9 @@
 """Measure ganzoo's trainer against the loops that everyone copies: `make bench`, or `python tests/benchmarks/run.py`.
 
 Both sides of a case run in one go, in turns of a few seconds, each in a process of its own; a ratio is taken in every
-round, and the median and the range of the rounds are told. Images a second are real images that D saw. ganzoo's side is
-`ganzoo.train` itself, with data, log and averaged generator; pictures and checkpoints are left out on both sides.
+round, and the median and the range of the rounds are reported. Images a second are real images that D saw. ganzoo's
+side is `ganzoo.train` itself, with data, log and averaged generator; pictures and checkpoints are left out on both
+sides.
 
 "Of the peak" is the arithmetic that the algorithm needs, over the time it took, over the best rate that the same
 machine reached in the same precision at a large square matrix product (GEMM), and at the forward and backward pass of
@@ -273,7 +274,7 @@ def spread(ratios: list[float]) -> str:
 
 
 def markdown(result: dict[str, Any]) -> Iterator[str]:
-    """The lines of README's "Speed"."""
+    """The lines between the marks of docs/speed.md."""
     facts, peak = result["machine"], result["peaks"]
     where = f"{facts['cpu']}, {facts['threads']} of {facts['cpus']} CPUs"
     if facts["device"] != "cpu":
@@ -350,8 +351,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of torch (default torch's own)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
-    parser.add_argument("--write", type=Path, metavar="FILE", help=f"put the table between {MARKS[0].strip()} there")
-    parser.add_argument("--date", default="", help="to be told in the record")
+    parser.add_argument(
+        "--write",
+        type=Path,
+        metavar="FILE",
+        help=f"put the table between {MARKS[0].strip()} there, such as docs/speed.md",
+    )
+    parser.add_argument("--date", default="", help="the date to state in the record")
     options = parser.parse_args()
     options.rounds = options.rounds or (3 if options.quick else 5)
     options.seconds = options.seconds or (0.5 if options.quick else 3.0)

@@ -74,12 +74,12 @@ def test_arithmetic_is_counted():
 
 
 def test_the_suite_reports_what_it_promises(tmp_path):
-    readme, record = tmp_path / "README.md", tmp_path / "record.json"
-    readme.write_text("above\n<!-- bench -->\nold\n<!-- /bench -->\nbelow\n")
+    page, record = tmp_path / "speed.md", tmp_path / "record.json"
+    page.write_text("above\n<!-- bench -->\nold\n<!-- /bench -->\nbelow\n")
     command = [sys.executable, run.__file__, "--quick", "--only", "vanilla", "--variants", "fp32"]
     sizes = ["--rounds", "2", "--seconds", "0.05", "--threads", "1", "--date", "a day"]
     done = subprocess.run(
-        [*command, *sizes, "--json", str(record), "--write", str(readme)], capture_output=True, text=True, check=False
+        [*command, *sizes, "--json", str(record), "--write", str(page)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(record.read_text())
@@ -92,13 +92,13 @@ def test_the_suite_reports_what_it_promises(tmp_path):
     assert len(mine["ratios"]) == 2
     for key in ("images_per_second", "ratio", "memory", "flops_per_second", "of_gemm_peak", "of_conv_peak"):
         assert mine[key] > 0
-    assert readme.read_text() == f"above\n<!-- bench -->\n{done.stdout}<!-- /bench -->\nbelow\n"
+    assert page.read_text() == f"above\n<!-- bench -->\n{done.stdout}<!-- /bench -->\nbelow\n"
     assert "| MLP GAN, 28 px, batch 64 |" in done.stdout
 
 
-def test_readme_shows_the_leaderboard_of_the_records():
+def test_the_page_shows_the_leaderboard_of_the_records():
     records = json.loads(leaderboard.RECORDS.read_text())
-    text = (leaderboard.ROOT / "README.md").read_text()
+    text = leaderboard.PAGE.read_text()
     shown = text.partition(leaderboard.MARKS[0])[2].partition(leaderboard.MARKS[1])[0]
     assert shown == "".join(f"{line}\n" for line in leaderboard.table(records))
 

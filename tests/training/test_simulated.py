@@ -410,7 +410,14 @@ def test_two_processes_on_two_gpus(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    together = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    path = os.pathsep.join(sys.path)  # of this process, which finds the modules beside this folder
+    together = {
+        "PYTHONPATH": path,
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
     processes = [
         subprocess.Popen(
             [sys.executable, __file__, str(rank), str(tmp_path)],

@@ -136,16 +136,15 @@ class Evaluator:
         return {**self.protocol, "generated": {**self.protocol["generated"], "classes": classes}}
 
     def _classes(self, g: nn.Module) -> Tensor | None:
-        """A class for each sample, in the proportions of the reference; None where that has not just these classes.
+        """A class for each sample, drawn from the reference's; None where that does not have just these classes.
 
-        FID compares two distributions, and that of the classes is a part of both.
+        FID compares two distributions, and that of the classes is a part of both. Independent draws, because exact
+        shares would look better than a perfect sampler's.
         """
         count = class_count(g)
         if count is None or self.labels is None or self.labels.min() < 0 or int(self.labels.max()) + 1 != count:
             return None
-        quantiles = ((torch.arange(self.n) + 0.5) * (len(self.labels) / self.n)).long()
-        classes = self.labels.sort().values[quantiles]
-        return classes[torch.randperm(self.n, generator=Rng(self.seed, 0, "classes").generator)]
+        return self.labels[Rng(self.seed, 0, "classes").randint(len(self.labels), self.n)]
 
     def __call__(self, g: nn.Module, *, source: str = "", kind: str = "") -> Result:
         """Measure a generator; its mode and torch's random state stay as they were.

@@ -43,16 +43,16 @@ def test_classes_are_drawn_as_the_data_has_them():
     without = measure(Data(data.items), Copies())
     assert with_labels.protocol["generated"]["classes"] == "as in the data"
     assert without.protocol["generated"]["classes"] == "in turn"
-    assert with_labels.values["fid"] < without.values["fid"] / 20
+    assert with_labels.values["fid"] < without.values["fid"] / 10
 
 
-@pytest.mark.parametrize("n", [50, 1000])
-def test_their_shares(n):
-    evaluator = Evaluator(unbalanced(60), metrics=["fid"], n=n, use_cache=False)
+def test_their_shares():
+    evaluator = Evaluator(unbalanced(60), metrics=["fid"], n=1000, use_cache=False)
     classes = evaluator._classes(Copies())
-    assert classes.bincount().tolist() == [0.9 * n, 0.1 * n]
-    assert not torch.equal(classes, classes.sort().values)  # mixed, so that any part of them is alike
+    assert classes.bincount()[1].item() == pytest.approx(100, abs=30)  # three standard deviations
     assert torch.equal(classes, evaluator._classes(Copies()))
+    other_seed = Evaluator(unbalanced(60), metrics=["fid"], n=1000, seed=1, use_cache=False)
+    assert not torch.equal(classes, other_seed._classes(Copies()))
 
 
 def test_other_classes_than_the_datas_come_in_turn():

@@ -133,11 +133,10 @@ def _train(
     first = state.step
     recorder = Recorder(config, data, folder, state, evaluator, world, on_log)
     _loop(config, state, Phases(config, batches, state.g, device, world), recorder, on_step if world.writes else None)
-    interrupted = state.step < config.steps
-    run = Run(folder, config, state.step, state.ema, state.g, state.d, recorder.entry, interrupted)
-    recorder.finish(run, trained=state.step > first)
+    recorder.finish(trained=state.step > first)
     world.wait()
-    return run
+    interrupted = state.step < config.steps
+    return Run(folder, config, state.step, state.ema, state.g, state.d, recorder.entry, interrupted)
 
 
 def _loop(

@@ -118,11 +118,10 @@ class Recorder:
         if self.world.writes:
             self.state.save(self.folder)
 
-    def finish(self, run: Any, *, trained: bool) -> None:
+    def finish(self, *, trained: bool) -> None:
         """Refresh the averaged generator, and at the last step write the model folder.
 
         Args:
-            run: what `train` is about to return.
             trained: whether this call of `train` made a step.
         """
         state = self.state
@@ -137,7 +136,7 @@ class Recorder:
             # Beside, then put in place: a full disk costs the new one, not that of a shorter run before it.
             name = model.as_posix() if model.is_absolute() else f"./{model.as_posix()}"
             with replacing(model) as temporary:
-                save_pretrained(run, temporary, name=name)
+                save_pretrained(self.folder, temporary, name=name)
 
 
 def make_evaluator(config: TrainConfig, data: Data, device: torch.device, world: World) -> Evaluator | None:

@@ -17,7 +17,7 @@ from ganzoo.zoo.config import MACHINE, TrainConfig
 
 logger = logging.getLogger("ganzoo")
 
-State = dict[str, Tensor] | None
+StateDict = dict[str, Tensor] | None
 """The state dict of a network, or None where it starts from random weights."""
 
 
@@ -35,7 +35,7 @@ class Plan:
     config: TrainConfig
     recorded: dict[str, Any]
     checkpoint: Checkpoint | None = None
-    pretrained: tuple[State, State] = (None, None)
+    pretrained: tuple[StateDict, StateDict] = (None, None)
 
 
 def plan(config: TrainConfig, device: torch.device, resume: bool) -> Plan:
@@ -48,7 +48,7 @@ def plan(config: TrainConfig, device: torch.device, resume: bool) -> Plan:
     """
     recorded: dict[str, Any] = {}
     checkpoint = None
-    pretrained: tuple[State, State] = (None, None)
+    pretrained: tuple[StateDict, StateDict] = (None, None)
     if resume:
         if config.out is None:
             raise ConfigError("resume needs the run's folder: set out")
@@ -94,7 +94,7 @@ def _continued(began: TrainConfig, config: TrainConfig) -> TrainConfig:
     return began.replace(**{key: value for key, value in new.items() if key in MACHINE or key == "steps"})
 
 
-def _start_from(config: TrainConfig, source: str) -> tuple[TrainConfig, tuple[State, State]]:
+def _start_from(config: TrainConfig, source: str) -> tuple[TrainConfig, tuple[StateDict, StateDict]]:
     """The configuration with the settings of the weights it starts from, and both networks' weights.
 
     The discriminator's are None where it was not published.
@@ -104,7 +104,7 @@ def _start_from(config: TrainConfig, source: str) -> tuple[TrainConfig, tuple[St
         HubError, WeightsError, UnknownNameError: the weights cannot be loaded.
     """
     folder = find(source, (CONFIG, MODEL, DISCRIMINATOR))
-    discriminator: State = None
+    discriminator: StateDict = None
     model: dict[str, Any]
     if is_model(folder):
         published = read_config(folder)

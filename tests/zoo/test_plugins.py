@@ -109,7 +109,7 @@ CAUSES = {
     "raises_in_hook": "boom in hook",
     "misspelt_hook": "no hook 'register_architecturs': did you mean 'register_architectures'?",
     "taken_name": "'dcgan' is taken by ganzoo:dcgan",
-    "unknown_argument": "register_architectures takes zoo: a hook's one argument is called register",
+    "unknown_argument": "register_architectures takes zoo: a hook's only argument is register",
     "missing_module": "no_such_module",
     "no_hooks": "@ganzoo.hookimpl",
     "unknown_keyword": "register('odd', ...) of architecture: got an unexpected keyword argument 'generatr'",

@@ -115,7 +115,7 @@ CAUSES = {
     "unknown_keyword": "register('odd', ...) of architecture: got an unexpected keyword argument 'generatr'",
     "unmarked_hook": "register_architectures is not marked with @ganzoo.hookimpl",
     "weights_without_license": "register('dcgan.mine', ...) of weights: missing 1 required keyword",
-    "weights_without_tag": "weights name 'mine' must be ARCHITECTURE.TAG",
+    "weights_without_tag": "weights name 'mine' must have the form ARCHITECTURE.TAG",
 }
 
 

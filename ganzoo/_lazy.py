@@ -1,4 +1,4 @@
-"""Names that a package offers without importing the modules they come from until one of them is used."""
+"""Names of a package whose modules are imported only when one of the names is used."""
 
 import sys
 from collections.abc import Callable, Mapping

@@ -1,8 +1,8 @@
-"""Every error ganzoo raises on purpose.
+"""The errors that ganzoo raises on purpose.
 
     GanzooError
     ├── ConfigError        a setting is unknown, out of range or does not fit the rest
-    ├── UnknownNameError   nothing of that name is registered
+    ├── UnknownNameError   no registered entry has that name
     ├── PluginError        a plugin breaks the contract or cannot be loaded
     ├── DataError          training data is missing, unreadable or too small
     ├── TrainingError      training cannot go on (a non-finite loss)
@@ -10,11 +10,11 @@
     ├── SampleError        images cannot be drawn or written
     ├── EvaluationError    a generator cannot be measured, or figures cannot be compared
     ├── WeightsError       published or foreign weights are missing, damaged, hostile or do not fit
-    ├── HubError           the Hub cannot be reached, refuses, or lacks what is asked for
+    ├── HubError           the Hub cannot be reached, refuses access, or lacks the repository or file
     ├── ExportError        a model cannot be exported
     └── CheckError         a plugin's network, loss or penalty fails a check of `ganzoo.testing`
 
-The message of each names the thing, the cause and the next step, on one line.
+Each message is one line that names the thing, the cause and the next step.
 """
 
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ class ConfigError(GanzooError, ValueError):
 
 
 class UnknownNameError(GanzooError, LookupError):
-    """Nothing of that name is registered."""
+    """No registered entry has that name."""
 
 
 class PluginError(GanzooError):
@@ -41,7 +41,7 @@ class DataError(GanzooError):
 
 
 class TrainingError(GanzooError):
-    """Training cannot go on."""
+    """Training cannot go on, because a loss or weight is not finite or another process is gone."""
 
 
 class CheckpointError(GanzooError):
@@ -61,7 +61,7 @@ class WeightsError(GanzooError):
 
 
 class HubError(GanzooError):
-    """The Hub cannot be reached, refuses, or lacks what is asked for."""
+    """The Hub cannot be reached, refuses access, or lacks the repository or file."""
 
 
 class ExportError(GanzooError):
@@ -69,19 +69,19 @@ class ExportError(GanzooError):
 
 
 class CheckError(GanzooError, AssertionError):
-    """A plugin's network, loss or penalty fails a check of `ganzoo.testing`; the message says what to mend."""
+    """A plugin's network, loss or penalty fails a check of `ganzoo.testing`; the message says how to fix it."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of an error about a misspelt name: the nearest known one, else all of them.
+    """The end of an error message about a misspelt name: the nearest known name, or else all of them.
 
     Args:
-        name: what was asked for.
-        known: what there is.
+        name: the unknown name.
+        known: the names to choose from.
     """
     import difflib
 
     names = sorted(known)
     if near := difflib.get_close_matches(name, names, n=1, cutoff=0.5):
         return f"did you mean {near[0]!r}?"
-    return f"there is {', '.join(names)}" if names else "there is none"
+    return f"choose from {', '.join(names)}" if names else "there are none"

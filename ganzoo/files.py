@@ -105,8 +105,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_tensors(tensors: Mapping[str, "Tensor"], path: Path) -> None:
-    """Write a safetensors file with the permissions of its folder: the library would make it readable by its owner
-    alone.
+    """Write a safetensors file with the permissions of its folder. The library would let only its owner read it.
 
     Raises:
         OSError, SafetensorError: it cannot be written.

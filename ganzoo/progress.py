@@ -1,4 +1,4 @@
-"""What a person sees while images are decoded or a run trains: one live line on a terminal, plain lines elsewhere."""
+"""Progress while images are decoded or a run trains: one live line on a terminal, plain lines elsewhere."""
 
 import contextlib
 import logging
@@ -17,48 +17,59 @@ logger = logging.getLogger("ganzoo")
 REFRESH = 0.1
 """Seconds between updates of the live line."""
 PLAIN = 10
-"""Seconds between plain lines of what has no other rhythm."""
+"""Seconds between plain lines about a count."""
 
 
 @contextlib.contextmanager
 def counting(total: int, what: str) -> Iterator[Callable[[int], None]]:
-    """A context that gives a function to tell how many more are done. Shown where ganzoo's logger shows information."""
-    done, shown_at = 0, time.perf_counter()
+    """Show how many of `total` items are done, if ganzoo's logger shows messages of level INFO.
 
-    def tell(more: int) -> None:
-        nonlocal done, shown_at
-        done += more
+    Yields:
+        A function to call with the number of items that were finished since the last call.
+    """
+    done, last_line = 0, time.perf_counter()
+
+    def advance(count: int) -> None:
+        nonlocal done, last_line
+        done += count
         if live:
             live.update(task, completed=done)
-        elif time.perf_counter() - shown_at > PLAIN:
-            shown_at = time.perf_counter()
+        elif time.perf_counter() - last_line > PLAIN:
+            last_line = time.perf_counter()
             logger.info("%d of %d %s", done, total, what)
 
     if not (logger.isEnabledFor(logging.INFO) and sys.stderr.isatty()):
         live = None
-        yield tell
+        yield advance
         return
     columns = (BarColumn(24), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     with Live(*columns, console=Console(stderr=True)) as live:
         task = live.add_task(what, total=total)
-        yield tell
+        yield advance
 
 
 class Progress:
-    """A context whose `step` and `log` are what `train` wants as `on_step` and `on_log`."""
+    """The progress of a training. As a context manager, it takes the live line away at the end.
+
+    `step` and `log` are meant as the `on_step` and `on_log` of `train`.
+
+    Args:
+        steps: the last step of the run.
+        enabled: whether to show anything.
+    """
 
     def __init__(self, steps: int, *, enabled: bool = True) -> None:
         self.steps = steps
         self.plain = enabled and not sys.stderr.isatty()
         self.live: Live | None = None
-        self.shown_at = 0.0
+        self.last_update = 0.0
         if enabled and sys.stderr.isatty():
             columns = (BarColumn(24), MofNCompleteColumn(), TextColumn("{task.fields[line]}"), TimeRemainingColumn())
             self.live = Live(*columns, console=Console(stderr=True), speed_estimate_period=60)
             self.task = self.live.add_task("", total=steps, line="starting", start=False)
 
     def __enter__(self) -> "Progress":
-        return self  # the live line starts with the first step: until then, loading data may draw its own
+        return self  # the live line starts with the first step: loading the data may show one before that
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -67,15 +78,17 @@ class Progress:
             self.live.stop()
 
     def step(self, step: int) -> None:
+        """Show that so many steps are done."""
         now = time.perf_counter()
-        if self.live and (now - self.shown_at > REFRESH or step == self.steps):
-            if not self.shown_at:
+        if self.live and (now - self.last_update > REFRESH or step == self.steps):
+            if not self.last_update:
                 self.live.start()
                 self.live.start_task(self.task)
-            self.shown_at = now
+            self.last_update = now
             self.live.update(self.task, completed=step)
 
     def log(self, entry: dict[str, Any]) -> None:
+        """Show a line of metrics.jsonl in short."""
         line = f"D {entry['d_loss']:.3f}  G {entry['g_loss']:.3f}" if "d_loss" in entry and "g_loss" in entry else ""
         if "accuracy" in entry:
             line += f"  D right {entry['accuracy']:.0%}"

@@ -52,13 +52,17 @@ def preserve_torch(device: torch.device) -> Iterator[None]:
 class Rng:
     """One stream of random numbers. Successive draws continue it.
 
-    Where a batch is split, over processes or to save memory, each part draws what the whole batch would and keeps its
-    own rows. So draw a row per item, `n` being the items at hand: a draw that all items share would differ by part.
+    If a batch is split, over processes or to save memory, the stream of each part draws the numbers of the whole batch
+    and returns the rows of its own part. So draw one row per item, with `n` the number of items at hand: a number
+    shared by all items would differ between the parts.
 
     Args:
-        seed, step, purpose: which stream.
-        device: where the numbers go after they are drawn on the CPU.
-        part, parts: which of how many equal parts of the batch the rows are for.
+        seed: the seed of the run, or of the samples.
+        step: the step, from 0; each step has a stream of its own.
+        purpose: the name of the stream, such as "z0"; different purposes have independent streams.
+        device: the device of the returned tensors. Numbers are drawn on the CPU, so that every device gets the same.
+        part: the index of this part of the batch, from 0 to parts - 1.
+        parts: the number of equal parts that the batch is split into.
     """
 
     def __init__(
@@ -70,19 +74,19 @@ class Rng:
         self.part, self.parts = part, parts
 
     def child(self, purpose: str) -> "Rng":
-        """A stream of its own for a part of this one's purpose: the same whatever was drawn here before."""
+        """A new stream for part of this one's purpose. It does not depend on what this one has drawn."""
         return Rng(self.seed, self.step, f"{self.purpose}/{purpose}", self.device, self.part, self.parts)
 
     def randn(self, n: int, *shape: int) -> torch.Tensor:
-        """(n, *shape) from N(0, 1)."""
+        """A tensor (n, *shape) of numbers from N(0, 1)."""
         return self._own(torch.randn(n * self.parts, *shape, generator=self.generator), n)
 
     def rand(self, n: int, *shape: int) -> torch.Tensor:
-        """(n, *shape), uniform on [0, 1)."""
+        """A tensor (n, *shape) of numbers uniform on [0, 1)."""
         return self._own(torch.rand(n * self.parts, *shape, generator=self.generator), n)
 
     def randint(self, high: int, n: int, *shape: int) -> torch.Tensor:
-        """(n, *shape) int64, uniform on 0..high-1."""
+        """An int64 tensor (n, *shape) of integers uniform on 0 to high - 1."""
         return self._own(torch.randint(high, (n * self.parts, *shape), generator=self.generator), n)
 
     def _own(self, whole: torch.Tensor, n: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Training data: from a `--data` spec to items in memory, and from there to the batch of any step."""
+"""Training data: loading it from a `--data` spec, and drawing the batch of any step."""
 
 from typing import TYPE_CHECKING
 

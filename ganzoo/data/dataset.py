@@ -1,4 +1,4 @@
-"""From a `--data` spec to items in memory, and from there to the batch of any step.
+"""Loading training data from a `--data` spec, and drawing the batch of any step.
 
 A spec is a registered name (`digits`, `mnist`, ...), a folder or zip of images, or `hf:ORG/NAME`.
 """
@@ -25,12 +25,12 @@ from ganzoo.zoo.plugins import registry
 
 
 class Composed:
-    """Images whose channels are grey images of a smaller set, put together when they are asked for. Indexed like the
-    uint8 tensor (N, C, H, W) that it stands for.
+    """Images whose channels are grey images from a smaller set. It is indexed like a uint8 tensor (N, C, H, W), and the
+    images are composed at that time.
 
     Args:
-        source: uint8 (M, 1, H, W).
-        table: which of them are the channels of each image, int64 (N, C).
+        source: the grey images, uint8 (M, 1, H, W).
+        table: for each image, the indices of its channels in `source`, int64 (N, C).
     """
 
     dtype = torch.uint8
@@ -56,12 +56,13 @@ class Data:
     """Training data in memory.
 
     Args:
-        items: uint8 images (N, C, H, W), or floats (N, ...) used as they are. Arrays are taken too, and `Composed`.
-        labels: (N,) class numbers, if any.
-        inputs: (N, ...) what a paired architecture translates from, if any.
+        items: uint8 images (N, C, H, W), or floats (N, ...), which are used as they are; a tensor, an array or
+            `Composed`.
+        labels: class numbers (N,), or None.
+        inputs: the inputs (N, ...) of a paired architecture, such as the images to translate, or None.
 
     Raises:
-        DataError: items of another type or shape, or a length that differs.
+        DataError: the items have another type or shape, or the labels or inputs another length.
     """
 
     items: Tensor | Composed
@@ -74,24 +75,24 @@ class Data:
         if self.items.dtype == torch.uint8 and len(self.items.shape) != 4:
             raise DataError(f"uint8 items must be images (N, C, H, W), not {tuple(self.items.shape)}")
         if self.items.dtype != torch.uint8 and not self.items.dtype.is_floating_point:
-            raise DataError(f"items must be uint8 images or floats, not {self.items.dtype}")
+            raise DataError(f"items must be uint8 images or floats, not {self.items.dtype}: convert them")
         if self.labels is not None:
             self.labels = torch.as_tensor(self.labels).long()
         for name, other in (("labels", self.labels), ("inputs", self.inputs)):
             if other is not None and len(other) != len(self.items):
-                raise DataError(f"{len(other)} {name} for {len(self.items)} items")
+                raise DataError(f"there are {len(other)} {name} for {len(self.items)} items: give one for each")
 
     @property
     def is_image(self) -> bool:
         return self.items.dtype == torch.uint8
 
     def digest(self) -> str:
-        """SHA-256 of the items' shape and bytes."""
-        found = hashlib.sha256(f"{tuple(self.items.shape)} {self.items.dtype}".encode())
+        """SHA-256 of the items' shape, type and bytes, in hexadecimal."""
+        digest = hashlib.sha256(f"{tuple(self.items.shape)} {self.items.dtype}".encode())
         items = self.items
         for tensor in (items.source, items.table) if isinstance(items, Composed) else (items,):
-            found.update(tensor.contiguous().numpy().data)
-        return found.hexdigest()
+            digest.update(tensor.contiguous().numpy().data)
+        return digest.hexdigest()
 
 
 def load(
@@ -102,26 +103,27 @@ def load(
     channels: int | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Data:
-    """The data that a spec names, as images of one size.
+    """Load the data that a spec names, as images of one size.
 
     Args:
-        spec: a registered name, a folder or zip of images, or `hf:` with a data set of the Hub or a folder of one.
-        data_dir: where named data lies or is downloaded to.
-        image_size: height and width in pixels; None: the data's own (a folder's: its images' common size up to 64, else
-            64).
+        spec: a registered name, a folder or zip of images, or `hf:` and a data set of the Hub or a folder with one.
+        data_dir: the folder of named data sets, also for downloads.
+        image_size: height and width in pixels; None: the data's own, which for a folder is its images' common size, but
+            at most 64, or 64 without one.
         channels: 1 or 3; None: the data's own.
-        options: keywords for the loader of named data, `open_path` or `open_hub`, such as
+        options: keywords for the loader of named data, or else for `open_path` or `open_hub`, such as
             `{"split": "test"}`.
 
     Raises:
-        DataError: nothing there, nothing readable, or more than 1 % unreadable.
-        UnknownNameError: neither a registered name nor a path that exists.
+        DataError: the data is missing, or more than 1 % of the images cannot be read.
+        ConfigError: an option is unknown, or the images cannot have these channels.
+        UnknownNameError: the spec is neither a registered name nor a path that exists.
     """
     if spec in registry().data:
         offered = {"data_dir": data_dir, "image_size": image_size, "channels": channels}
         data, _ = build(registry().data[spec].loader, offered, options or {}, f"the data {spec!r}")
         if not isinstance(data, Data):
-            raise DataError(f"the loader of {spec!r} gave a {type(data).__name__}, not a ganzoo.Data")
+            raise DataError(f"the loader of {spec!r} returns a {type(data).__name__}: it must return a ganzoo.Data")
         return _fit(data, image_size, channels)
     opener = partial(open_hub, spec[3:]) if spec.startswith("hf:") else partial(open_path, _path(spec))
     source, _ = build(opener, {}, options or {}, f"the data {spec!r}")
@@ -130,7 +132,7 @@ def load(
 
 
 def has_test_split(spec: str) -> bool:
-    """Whether `load` can be asked for images that are not in the training data, by `{"split": "test"}`."""
+    """Whether `load` with the options `{"split": "test"}` gives images that are not in the training data."""
     if spec in registry().data:
         return "split" in signature(resolve(registry().data[spec].loader)).parameters
     return not spec.startswith("hf:") and has_split(_path(spec), "test")
@@ -148,13 +150,13 @@ def _path(spec: str) -> Path:
 
 
 def _fit(data: Data, image_size: int | None, channels: int | None) -> Data:
-    """Resize images with antialiasing and repeat or mix their channels, as asked."""
+    """Crop images to squares and resize them with antialiasing, and repeat or mix their channels."""
     if not data.is_image:
         return data
     items = data.items
     if isinstance(items, Composed):
         if channels not in (None, items.shape[1]):
-            raise ConfigError(f"images put together from {items.shape[1]} channels cannot have {channels}")
+            raise ConfigError(f"images composed of {items.shape[1]} channels cannot have {channels}")
         source = _fit(Data(items.source), image_size, None).items
         return Data(Composed(source, items.table), data.labels, data.inputs)  # type: ignore[arg-type]
     if channels is not None and channels != items.shape[1]:
@@ -166,7 +168,7 @@ def _fit(data: Data, image_size: int | None, channels: int | None) -> Data:
                 [(part * weights).sum(1, keepdim=True).round().byte() for part in torch.split(items, 1024)]
             )
         else:
-            raise ConfigError(f"images of {items.shape[1]} channels cannot become images of {channels}")
+            raise ConfigError(f"images of {items.shape[1]} channels cannot be converted to {channels}: choose 1 or 3")
     if image_size is not None and (image_size, image_size) != tuple(items.shape[2:]):
         side = min(items.shape[2:])
         top, left = (items.shape[2] - side) // 2, (items.shape[3] - side) // 2
@@ -181,18 +183,19 @@ def _fit(data: Data, image_size: int | None, channels: int | None) -> Data:
 
 
 class Batches:
-    """Batches by counter: the k-th is a function of (seed, k) alone. Each epoch is a fresh permutation.
+    """Batches by number: the k-th is a function of (seed, k) alone. Each epoch has a new permutation.
 
     Args:
-        data: what to draw from.
-        batch_size: items a batch.
-        seed: of the order and of the mirroring.
-        device: where batches go.
+        data: the training data.
+        batch_size: items in a batch.
+        seed: the seed of the order and of the mirroring.
+        device: the device of the batches.
         flip: mirror each image left to right with probability 1/2.
-        memory_format: layout of image batches.
+        memory_format: the layout of image batches.
 
     Raises:
-        DataError: fewer items than a batch.
+        DataError: the data has fewer items than a batch.
+        ConfigError: `flip` without images.
     """
 
     def __init__(
@@ -206,34 +209,37 @@ class Batches:
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         if len(data.items) < batch_size:
-            few = f"{len(data.items)} items are fewer than a batch of {batch_size}"
-            raise DataError(f"{few}: give more data or a smaller --batch-size")
+            shortage = f"{len(data.items)} items are fewer than a batch of {batch_size}"
+            raise DataError(f"{shortage}: give more data or a smaller --batch-size")
         if flip and not data.is_image:
             raise ConfigError("flip mirrors images, and this data has none")
         self.batch_size, self.seed, self.device, self.flip = batch_size, seed, device, flip
         self.memory_format = memory_format
         self.items, self.labels, self.inputs = data.items, data.labels, data.inputs
-        # A quarter of what is free leaves room for the networks.
+        # Data that fits into a quarter of the free memory leaves room for the networks.
         if device.type == "cuda" and self.items.nbytes < torch.cuda.mem_get_info(device)[0] / 4:
             self.items = self.items.to(device)
         self._orders: dict[int, Tensor] = {}
 
     def indices(self, k: int) -> Tensor:
-        """Which items batch k holds, (batch_size,)."""
+        """The indices (batch_size,) of the items in batch k."""
         n = len(self.items)
-        start, parts, wanted = k * self.batch_size, [], self.batch_size
-        while wanted:
+        start, parts, missing = k * self.batch_size, [], self.batch_size
+        while missing:
             epoch, position = divmod(start, n)
             if epoch not in self._orders:
                 self._orders = {epoch: torch.randperm(n, generator=Rng(self.seed, epoch, "order").generator)}
-            part = self._orders[epoch][position : position + wanted]
+            part = self._orders[epoch][position : position + missing]
             parts.append(part)
-            start, wanted = start + len(part), wanted - len(part)
+            start, missing = start + len(part), missing - len(part)
         return torch.cat(parts)
 
     def get(self, k: int, part: int = 0, parts: int = 1) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """One of `parts` equal parts of batch k: items, images as floats in [-1, 1]; labels and inputs where the data
-        has them."""
+        """One of `parts` equal parts of batch k.
+
+        Returns:
+            Items (n, ...), images as floats in [-1, 1]; labels (n,) and inputs (n, ...), or None if the data has none.
+        """
         n = self.batch_size // parts
         rows = self.indices(k)[part * n : (part + 1) * n]
         items = to_device(self.items[to_device(rows, self.items.device)], self.device)

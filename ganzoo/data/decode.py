@@ -1,10 +1,10 @@
-"""Encoded images to pixels, on all cores.
+"""Decoding of images on all cores.
 
-Processes that run this very module do the decoding: encoded bytes in, pixels out, over pipes. Python holds its lock
-for most of the time that a small JPEG takes, so two threads are slower than one (32x32 on two cores: 130 µs an image
-in one thread, 150 in two, 65 in two processes; large photos gain the same from either). They are plain child processes
-because multiprocessing would either fork a process that has torch's threads or run a person's script again. Imports no
-torch, so that they start in a quarter of a second.
+It runs in child processes that execute this module, which receive encoded bytes and return pixels over pipes. Python
+holds its lock for most of the time that a small JPEG takes, so two threads are slower than one (for 32x32 on two
+cores, 130 µs per image in one thread, 150 in two, 65 in two processes; large photos gain the same from either).
+multiprocessing would either fork a process with torch's threads or run the user's script again. The module imports no
+torch, so that a child starts in a quarter of a second.
 """
 
 import contextlib
@@ -32,10 +32,10 @@ from ganzoo.errors import DataError
 Pixels = npt.NDArray[np.uint8]
 
 SMALL = 2 << 20
-"""Bytes of encoded images that this process decodes by itself, in well under a second, and keeps in no cache: a folder
-of a few pictures should leave nothing behind. Also what a further process has to get to be worth starting."""
+"""Bytes of encoded images below which this process decodes them itself, in well under a second, without a cache: a
+folder of a few pictures should leave nothing behind. Also the least work, in bytes, for which one more child pays."""
 CHUNK = 1 << 20
-"""Bytes, encoded or decoded, that a process gets at a time."""
+"""Bytes, encoded or decoded, that a child gets at a time."""
 UNREADABLE = (
     OSError,
     ValueError,
@@ -45,39 +45,48 @@ UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What Pillow and zipfile raise for a damaged (or encrypted) file."""
+"""The errors that Pillow and zipfile raise for a damaged or encrypted file."""
 
 
-def few(skipped: dict[int, str]) -> str:
-    """The first five of what cannot be read, and how many more."""
-    shown = "; ".join(list(skipped.values())[:5])
-    return f"{shown}; and {len(skipped) - 5} more" if len(skipped) > 5 else shown
+def summarise(skipped: dict[int, str]) -> str:
+    """The first five messages, and the number of further ones."""
+    first = "; ".join(list(skipped.values())[:5])
+    return f"{first}; and {len(skipped) - 5} more" if len(skipped) > 5 else first
 
 
 def decode_all(source: Source, shape: tuple[int, ...], skipped: dict[int, str]) -> Generator[Pixels, None, None]:
-    """Blocks of decoded images in order. Those that cannot be read are left out, and named in `skipped`.
+    """Decode all images, in order.
+
+    Args:
+        source: the encoded images.
+        shape: (N, C, H, W) of the pixels.
+        skipped: gets an entry for each image that cannot be read: a message, by index.
+
+    Yields:
+        uint8 pixels (n, C, H, W), without the images that cannot be read.
 
     Raises:
-        DataError: more than 1 % cannot be read, or a process that decodes ended.
+        DataError: more than 1 % of the images cannot be read, or a child process ended early.
     """
     n, channels, size, _ = shape
     workers = min(_cores(), source.size // SMALL)
     step = max(1, min(256, CHUNK // max(channels * size * size, source.size // n)))
 
     def block(start: int) -> tuple[int, Pixels, dict[int, str]]:
-        contents, unread = [], {}
+        contents, read_errors = [], {}
         for i in range(start, min(start + step, n)):
             try:
                 contents.append(source.read(i))
             except UNREADABLE as error:
                 contents.append(b"")
-                unread[i] = str(error)
+                read_errors[i] = str(error)
         decode = idle.get()
         try:
             rows, failures = decode(contents, size, channels)
         finally:
             idle.put(decode)
-        return len(contents), rows, {start + i: unread.get(start + i, message) for i, message in failures.items()}
+        messages = {start + i: read_errors.get(start + i, message) for i, message in failures.items()}
+        return len(contents), rows, messages
 
     idle: queue.SimpleQueue[Callable[[list[bytes], int, int], tuple[Pixels, dict[int, str]]]] = queue.SimpleQueue()
     with contextlib.ExitStack() as stack:
@@ -101,7 +110,7 @@ def decode_all(source: Source, shape: tuple[int, ...], skipped: dict[int, str]) 
                 advance(count)
             yield rows
     if len(skipped) > n / 100:
-        raise DataError(f"{len(skipped)} of {n} images in {source.what} cannot be read: {few(skipped)}")
+        raise DataError(f"{len(skipped)} of {n} images in {source.what} cannot be read: {summarise(skipped)}")
 
 
 def _cores() -> int:
@@ -109,7 +118,7 @@ def _cores() -> int:
 
 
 def _in_order(pool: ThreadPoolExecutor, function: Callable[[int], Any], tasks: range, ahead: int) -> Iterator[Any]:
-    """What `pool.map` gives, at most `ahead` results early: memory stays small however slow the reader is."""
+    """As `pool.map`, but at most `ahead` results ahead of the reader, to bound the memory."""
     waiting: deque[Future[Any]] = deque()
     for task in tasks:
         waiting.append(pool.submit(function, task))
@@ -120,10 +129,10 @@ def _in_order(pool: ThreadPoolExecutor, function: Callable[[int], Any], tasks: r
 
 
 class Process:
-    """A child process that does `decode_some`, until it is closed or this process is gone."""
+    """A child process that runs `decode_some`, until its pipe is closed or this process ends."""
 
     def __init__(self) -> None:
-        # A session of its own: Ctrl-C is for this process, which ends the child by closing its pipe.
+        # In a session of its own, it does not get the signal of Ctrl-C: closing its pipe ends it.
         try:
             self.child = subprocess.Popen(
                 [sys.executable, "-P", "-W", "ignore", "-m", "ganzoo.data.decode"],
@@ -133,7 +142,7 @@ class Process:
                 start_new_session=True,
             )
         except OSError as error:
-            raise DataError(f"no process can be started to decode images: {error}") from error
+            raise DataError(f"the process that decodes images cannot be started: {error}") from error
 
     def __enter__(self) -> "Process":
         return self
@@ -150,7 +159,7 @@ class Process:
         except (OSError, EOFError) as error:
             code = self.child.wait()
             raise DataError(
-                f"a process that decodes images ended early (code {code}): is there memory left?"
+                f"a process that decodes images ended early (code {code}): check that there is memory left"
             ) from error
         pixels = np.frombuffer(rows, np.uint8).reshape(-1, channels, size, size)
         return pixels, {int(i): message for i, message in failures.items()}
@@ -164,7 +173,7 @@ def _send(pipe: Any, header: Any, contents: list[Any]) -> None:
 
 
 def _receive(pipe: Any) -> tuple[Any, list[bytes]]:
-    """What `_send` sent. Raises EOFError if it is not all there."""
+    """Receive a message of `_send`; an EOFError if the pipe ends before it does."""
     line = pipe.readline()
     if not line.endswith(b"\n"):
         raise EOFError
@@ -176,7 +185,7 @@ def _receive(pipe: Any) -> tuple[Any, list[bytes]]:
 
 
 def _serve() -> None:
-    """What a `Process` runs, until its pipe is closed."""
+    """The main function of a child process."""
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             (size, channels), contents = _receive(sys.stdin.buffer)
@@ -185,7 +194,7 @@ def _serve() -> None:
 
 
 def decode_some(contents: list[bytes], size: int, channels: int) -> tuple[Pixels, dict[int, str]]:
-    """Those of the images that can be read (n, channels, size, size), and why the others, by position, cannot."""
+    """The pixels (n, channels, size, size) of the images that can be read, and a message, by index, for each other."""
     rows, failures = [], {}
     for i, content in enumerate(contents):
         try:
@@ -196,13 +205,16 @@ def decode_some(contents: list[bytes], size: int, channels: int) -> tuple[Pixels
 
 
 def decode_one(content: bytes, size: int, channels: int) -> Pixels:
-    """One image as (channels, size, size): upright, on white where transparent, centre-cropped, resized."""
+    """Decode one image to (channels, size, size).
+
+    It is turned upright as its EXIF data says, put on white where transparent, cropped to its centre and resized.
+    """
     with Image.open(io.BytesIO(content)) as opened:
-        # libjpeg halves a large JPEG as it decodes, down to no less than twice the size: 3 to 6 times faster, and a
-        # quarter of a grey level away on average from resizing it whole.
+        # libjpeg can halve a large JPEG as it decodes it, here down to twice the size: 3 to 6 times faster, with a mean
+        # difference of a quarter of a grey level from resizing the whole image.
         opened.draft(None, (2 * size, 2 * size))
         image: Image.Image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith("I"):  # 16 bits a pixel; Pillow would clip them to 8
+        if image.mode.startswith("I"):  # 16 bits per pixel: Pillow would clip large values instead of scaling
             image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
         if image.has_transparency_data:
             image = image.convert("RGBA")

@@ -1,4 +1,4 @@
-"""The images of a folder or a zip."""
+"""Images in a folder or a zip."""
 
 import logging
 import os
@@ -19,28 +19,30 @@ SUFFIXES = frozenset(
     for suffix in "jpg jpeg jfif png bmp webp gif tif tiff ppm pgm pbm tga avif".split()  # noqa: SIM905
 )
 SPLITS = frozenset(("train", "test", "val", "valid", "validation"))
-"""Folders that hold a part of a data set and not a class."""
+"""Names of folders that hold a split of a data set and not a class."""
 
 
 def open_path(path: Path, split: str | None = None) -> Source:
-    """The images below a folder or in a zip, sorted by name, with a class number a subfolder if there are several.
+    """The images in a folder or a zip, sorted by name. If they lie in several subfolders, each of these is a class.
 
     Args:
         path: the folder or zip.
-        split: where all images lie in folders called train, test or the like, which of them; None: train.
+        split: which folder of images to use, if they are sorted into train, test or the like; None: train.
 
     Raises:
-        DataError: neither a folder nor a zip, no images in it, or no such split.
+        DataError: the path is neither a folder nor a zip, or has no images or no such split.
     """
     archive, names = _listing(path)
     splits = _splits(names)
     if split is not None and split not in splits:
-        there = f"there is {', '.join(sorted(splits))}" if splits else "its images are not sorted into train, test, ..."
-        raise DataError(f"{path} has no split {split!r}: {there}")
+        hint = "its images are not sorted into train, test, ..."
+        if splits:
+            hint = f"choose from {', '.join(sorted(splits))}"
+        raise DataError(f"{path} has no split {split!r}: {hint}")
     if splits:
-        taken = split or "train"
-        names, others = splits[taken], " or ".join(sorted(splits.keys() - {taken}))
-        logger.info("taking the %d images in %s/ of %s, not %s (--set data.split)", len(names), taken, path, others)
+        name = split or "train"
+        names, others = splits[name], " or ".join(sorted(splits.keys() - {name}))
+        logger.info("using the %d images in %s/ of %s, not %s (--set data.split)", len(names), name, path, others)
     read: Callable[[int], bytes]
     if archive:
         members = [archive.getinfo(name) for name in names]
@@ -58,19 +60,19 @@ def open_path(path: Path, split: str | None = None) -> Source:
 
 
 def has_split(path: Path, split: str) -> bool:
-    """Whether `open_path` can be asked for that split.
+    """Whether `open_path` knows that split.
 
     Raises:
-        DataError: neither a folder nor a zip, or no images in it.
+        DataError: the path is neither a folder nor a zip, or has no images.
     """
     return split in _splits(_listing(path)[1])
 
 
 def _listing(path: Path) -> tuple[zipfile.ZipFile | None, list[str]]:
-    """The zip, if it is one, and the names of the images, sorted."""
+    """The zip, or None for a folder, and the sorted names of the images."""
     hidden = re.compile(r"(^|[/\\])(\.|__MACOSX)")
 
-    def wanted(name: str) -> bool:
+    def is_picture(name: str) -> bool:
         return os.path.splitext(name)[1].lower() in SUFFIXES and not hidden.search(name)
 
     archive = None
@@ -79,23 +81,26 @@ def _listing(path: Path) -> tuple[zipfile.ZipFile | None, list[str]]:
             archive = zipfile.ZipFile(path)
         except (OSError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} is neither a folder nor a zip that can be read: {error}") from error
-    below = len(os.path.join(path, ""))
-    found = (
+    prefix = len(os.path.join(path, ""))
+    files = (
         archive.namelist()
         if archive
-        else (os.path.join(folder, file)[below:] for folder, _, files in os.walk(path) for file in files)
+        else (os.path.join(folder, file)[prefix:] for folder, _, files in os.walk(path) for file in files)
     )
-    names = sorted(filter(wanted, found))
+    names = sorted(filter(is_picture, files))
     if not names:
-        raise DataError(f"no images in {path}: looked for {', '.join(sorted(SUFFIXES))}")
+        raise DataError(f"there are no images in {path}: their names must end in {', '.join(sorted(SUFFIXES))}")
     return archive, names
 
 
 def _splits(names: list[str]) -> dict[str, list[str]]:
-    """The images of each split, if, below the folders that hold them all, every one is in a train, test or the like."""
+    """The names of the images in each split; empty if the images are not sorted into splits.
+
+    They are if every image lies in a folder called train, test or the like, below the folders that all names share.
+    """
     parts = [re.split(r"[/\\]", name)[:-1] for name in names]
     shared = next((i for i, same in enumerate(zip(*parts, strict=False)) if len(set(same)) > 1), 0)
-    found: dict[str, list[str]] = {}
+    splits: dict[str, list[str]] = {}
     for name, folders in zip(names, parts, strict=True):
-        found.setdefault("".join(folders[shared : shared + 1]).lower(), []).append(name)
-    return found if "train" in found and len(found) > 1 and SPLITS.issuperset(found) else {}
+        splits.setdefault("".join(folders[shared : shared + 1]).lower(), []).append(name)
+    return splits if "train" in splits and len(splits) > 1 and SPLITS.issuperset(splits) else {}

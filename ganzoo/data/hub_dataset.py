@@ -65,7 +65,7 @@ def _load(spec: str, split: str, config: str | None) -> Any:
 
 
 def _name(spec: str) -> tuple[str, str | None]:
-    """What the library is to load, and its revision."""
+    """The name that the library loads the data set by, and its revision."""
     if spec.startswith((".", "~", os.sep)):
         folder = Path(spec).expanduser()
         if not folder.is_dir():
@@ -90,7 +90,7 @@ def _columns(spec: str, features: Any, column: str | None, label: str | None) ->
     images, classes = of_kind(datasets.Image), of_kind(datasets.ClassLabel)
     if column is None:
         if not images:
-            raise DataError(f"hf:{spec} has no column of images: there is {every}")
+            raise DataError(f"hf:{spec} has no column of images, only {every}")
         if len(images) > 1:
             raise DataError(
                 f"hf:{spec} has {len(images)} columns of images, not one: choose it with --set data.column=NAME from "
@@ -107,7 +107,7 @@ def _columns(spec: str, features: Any, column: str | None, label: str | None) ->
             )
         label = classes[0] if classes else None
     elif label is not None and label not in features:
-        raise DataError(f"hf:{spec} has no column {label!r}: there is {every}")
+        raise DataError(f"hf:{spec} has no column {label!r}: choose from {every}")
     return column, label
 
 
@@ -139,7 +139,7 @@ def _classes(spec: str, rows: Any, label: str) -> Labels | None:
 
     values = rows.select_columns([label]).to_dict()[label]
     if not all(isinstance(value, (str, int)) for value in values):
-        raise DataError(f"the column {label!r} of hf:{spec} has other values than words or whole numbers")
+        raise DataError(f"the column {label!r} of hf:{spec} has other values than strings and whole numbers")
     if not isinstance(rows.features[label], datasets.ClassLabel):
         return np.unique(values, return_inverse=True)[1]
     if min(values) < 0:  # how the Hub hides the labels of a test split

@@ -38,7 +38,7 @@ def read_file(path: str) -> bytes:
 
 
 def file_facts(paths: list[str]) -> tuple[list[int], list[tuple[int, int]]]:
-    """Sizes and times of files. A missing file counts as zeros: reading it will raise the error.
+    """Sizes and times of files. They are 0 for a missing file, which raises the error when it is read.
 
     The times include that of the last change of the inode, because unzipping restores the modification time and two
     sets of uncompressed images can agree in all names and sizes.

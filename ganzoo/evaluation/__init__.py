@@ -1,4 +1,4 @@
-"""How good a generator is."""
+"""Evaluation of generators."""
 
 from ganzoo.evaluation.evaluator import Evaluator, evaluate, evaluate_sources
 

@@ -1,7 +1,7 @@
-"""Measuring generators against a reference.
+"""Evaluation of generators against a reference.
 
-Each figure comes with its protocol, all that it depends on beside the generator, and figures of different protocols
-are never put side by side.
+Each figure comes with its protocol, which is everything that it depends on besides the generator. Figures of different
+protocols are never put side by side.
 """
 
 import logging
@@ -49,24 +49,27 @@ BATCH = 250
 
 
 class Evaluator:
-    """Measures generators against one reference, which is prepared once: `evaluator(g)` gives a `Result`.
+    """Measures generators against one reference, which is prepared once. `evaluator(g)` returns a `Result`.
 
     Args:
-        data: a data spec, or `ganzoo.Data` of images, which has no floor. The reference is all of it; of named data,
-            the training split.
-        data_dir: where named data lies.
-        metrics: names out of fid, kid, is, prdc and modes; None: all that the features and the data can give.
-        features: see `ganzoo.evaluation.features.extractor`, or an `Extractor`; None: "mnist" for grey images of 28 or
-            32 pixels and for stacked_mnist, else "inception".
-        n: samples of a generator; None: 10,000, or 26,000 for three digits in one image.
-        seed: of their latents.
-        image_size, channels: of the images that will be measured; None: the data's own.
-        device: where features are computed.
-        use_cache: keep the reference's features, and the floor, in the cache folder.
+        data: a data spec, or `ganzoo.Data` with images, for which there is no floor. The reference is the whole data;
+            for data with splits, its training split.
+        data_dir: the folder of named data sets.
+        metrics: any of "fid", "kid", "is", "prdc" and "modes"; None: all that the features and the data allow.
+        features: "mnist", "inception", "inception=FILE", "timm:NAME" or "timm:NAME=FILE", where FILE holds the weights;
+            None: "mnist" for grey images of 28 or 32 pixels and for stacked_mnist, else "inception".
+        n: the number of samples from each generator; None: 10,000, or 26,000 for images of three digits.
+        seed: the seed of their latents.
+        image_size: height and width, in pixels, of the images to measure; None: the data's own.
+        channels: channels of the images to measure; None: the data's own.
+        device: the device that computes the features.
+        use_cache: keep the reference's features and the floor in the cache folder.
 
     Raises:
-        EvaluationError: unknown names, features whose weights are not there, too few samples, data without images.
-        DataError, UnknownNameError: no such data.
+        EvaluationError: a metric or the features are unknown, the weights of the features cannot be loaded, the data
+            has no images, or there are too few samples for a metric.
+        DataError: the data is missing or cannot be read.
+        UnknownNameError: there is no data of that name.
     """
 
     def __init__(
@@ -83,7 +86,7 @@ class Evaluator:
         device: torch.device | str = "cpu",
         use_cache: bool = True,
     ) -> None:
-        library()  # before any work
+        library()  # fail before any work if it is missing
         check_names(metrics or ())
         name, reference = "data", data
         if isinstance(reference, str):
@@ -105,7 +108,7 @@ class Evaluator:
         self._reference = self._prepare(reference)
         self.metrics = choose(
             metrics, self._reference, data=name, features=self.extractor.name, channels=self.shape[0], n=self.n,
-            there=len(reference.items),
+            available=len(reference.items),
         )  # fmt: skip
         self.floor = self._measure_floor(data, data_dir) if isinstance(data, str) else None
 
@@ -129,17 +132,17 @@ class Evaluator:
         }
 
     def protocol_of(self, g: nn.Module) -> dict[str, Any]:
-        """The protocol for a generator: for a conditional one, it says how the classes of its samples are chosen."""
+        """The protocol for a generator. For a conditional one, it also says how the classes of samples are chosen."""
         if class_count(g) is None:
             return self.protocol
         classes = "in turn" if self._classes(g) is None else "as in the data"
         return {**self.protocol, "generated": {**self.protocol["generated"], "classes": classes}}
 
     def _classes(self, g: nn.Module) -> Tensor | None:
-        """A class for each sample, drawn from the reference's; None where that does not have just these classes.
+        """A class for each sample, drawn from the reference's; None if its classes are not the generator's.
 
-        FID compares two distributions, and that of the classes is a part of both. Independent draws, because exact
-        shares would look better than a perfect sampler's.
+        FID compares two distributions of images, and the proportions of the classes are part of both. The draws are
+        independent: exact proportions would look better than a perfect sampler's.
         """
         count = class_count(g)
         if count is None or self.labels is None or self.labels.min() < 0 or int(self.labels.max()) + 1 != count:
@@ -147,14 +150,18 @@ class Evaluator:
         return self.labels[Rng(self.seed, 0, "classes").randint(len(self.labels), self.n)]
 
     def __call__(self, g: nn.Module, *, source: str = "", kind: str = "") -> Result:
-        """Measure a generator; its mode and torch's random state stay as they were.
+        """Measure a generator. Its mode and torch's random state do not change.
 
         Args:
             g: a generator of images of the reference's shape, on any device.
-            source, kind: the names of the generator and of its weights in the result.
+            source: the generator's name in the result; by default that of its class.
+            kind: the kind of its weights in the result: "ema", "raw", or empty if not known.
+
+        Returns:
+            The figures, with their protocol and the floor.
 
         Raises:
-            EvaluationError: its samples are no images, of another shape, or not finite.
+            EvaluationError: the samples are not images, have another shape, or are not finite.
         """
         classes = self._classes(g)
         images = (_pixels(block, self.shape) for block in blocks(g, self.n, self.seed, classes))
@@ -169,39 +176,39 @@ class Evaluator:
         return Result(source or type(g).__name__, weights, values, self.floor, self.protocol_of(g))
 
     def _extract(self, batches: Iterable[Tensor], n: int) -> tuple[Tensor, Tensor | None]:
-        """n uint8 images in batches to features (n, F) and logits (n, groups, classes) on the CPU."""
+        """The features (n, F) and logits (n, groups, classes) of n uint8 images in batches, on the CPU."""
         features = torch.empty(0)
         logits: Tensor | None = None
         done = 0
         for batch in batches:
             with torch.no_grad(), exact_arithmetic(self.device):
-                one, classes = self.extractor(batch.to(self.device))
-            if not done:  # filled in place: small tensors, kept one by one, fragment a gigabyte of freed memory
-                features = torch.empty(n, *one.shape[1:])
+                rows, classes = self.extractor(batch.to(self.device))
+            if not done:  # filled in place: a list of small tensors would fragment a gigabyte of memory
+                features = torch.empty(n, *rows.shape[1:])
                 logits = None if classes is None else torch.empty(n, *classes.shape[1:])
-            features[done : done + len(one)] = one
+            features[done : done + len(rows)] = rows
             if logits is not None:
-                logits[done : done + len(one)] = classes
-            done += len(one)
+                logits[done : done + len(rows)] = classes
+            done += len(rows)
         return features, logits
 
     def _extract_items(self, items: Tensor | Composed) -> tuple[Tensor, Tensor | None]:
-        """The same of uint8 images in memory. Channels that many images share, and that have features of their own, go
-        through the extractor once."""
+        """As `_extract`, for uint8 images in memory. If channels have features of their own and images share them, the
+        features of each channel are computed once."""
         if not isinstance(items, Composed) or not self.extractor.by_channel:
             return self._extract((items[start : start + BATCH] for start in range(0, len(items), BATCH)), len(items))
         features, logits = self._extract_items(items.source)
         return features[items.table].flatten(1), None if logits is None else logits[items.table, 0]
 
     def _prepare(self, reference: Data) -> dict[str, Tensor]:
-        """What the figures need of the reference: computed, or from the cache."""
+        """The result of `describe` for the reference, computed or from the cache."""
         fixed = {key: self.protocol[key] for key in ("reference", "features", "versions")}
         path = cache_path("reference", [fixed, AT_MOST, self.device.type], "safetensors")
         if self.use_cache and path.exists():
             try:
                 return load_file(path)
             except (OSError, SafetensorError) as error:
-                logger.warning("%s is damaged, computing it anew: %s", path, error)
+                logger.warning("%s is damaged and is computed again: %s", path, error)
         logger.info("preparing %d images of %s", len(reference.items), self.protocol["data"])
         features, logits = self._extract_items(reference.items)
         tensors = describe(features, logits, digits=self.extractor.name == "mnist")
@@ -210,7 +217,7 @@ class Evaluator:
         return tensors
 
     def _measure_floor(self, data: str, data_dir: str) -> dict[str, float] | None:
-        """The same figures of real images that the reference does not hold: as many as samples, if there are."""
+        """The figures of real images that are not in the reference: as many as samples, or all if there are fewer."""
         if not has_test_split(data):
             return None
         seedless = {**self.protocol, "generated": self.n}
@@ -222,8 +229,8 @@ class Evaluator:
         subset = torch.randperm(len(test.items), generator=Rng(0, 0, "floor").generator)[: self.n].sort().values
         enough = tuple(name for name in self.metrics if name != "kid" or len(subset) >= KID_SUBSET)
         logger.info("preparing %d test images of %s", len(subset), data)
-        every = test.items
-        items = Composed(every.source, every.table[subset]) if isinstance(every, Composed) else every[subset]
+        real = test.items
+        items = Composed(real.source, real.table[subset]) if isinstance(real, Composed) else real[subset]
         values = {"n": len(subset), **score(self._reference, *self._extract_items(items), enough)}
         if self.use_cache:
             write_figures(path, values)
@@ -240,11 +247,11 @@ def _pixels(samples: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
         ) from error
     if shape is not None and tuple(pixels.shape[1:]) != shape:
         raise EvaluationError(
-            f"the generator's images are {tuple(pixels.shape[1:])}, the reference's {shape}: "
-            "prepare the reference with that image_size and channels"
+            f"the generator's images are {tuple(pixels.shape[1:])} and the reference's {shape}: "
+            "prepare the reference with the generator's image_size and channels"
         )
     if not samples.isfinite().all():
-        raise EvaluationError("the generator's samples are not finite: its weights are broken")
+        raise EvaluationError("the generator's samples are not finite: take an earlier checkpoint of it")
     return pixels
 
 
@@ -260,14 +267,23 @@ def evaluate(
     """Measure one generator. For several, or during training, build an `Evaluator` once.
 
     Args:
-        g: a generator, or a SOURCE as `from_pretrained` takes it.
-        data, settings: see `Evaluator`: `data_dir`, `metrics`, `features`, `n`, `seed`.
-        raw: for a run folder: the generator of its newest checkpoint itself, not the averaged one.
-        device: where a SOURCE is measured, and features are computed.
-        use_cache: look for the reference, and for the result of a SOURCE, in the cache folder; keep them there.
+        g: a generator, or a SOURCE, as for `from_pretrained`.
+        data: a data spec, or `ganzoo.Data` with images: the reference, as for `Evaluator`.
+        raw: for a run folder, measure the generator that the optimizer updates, not the averaged one.
+        device: the device that computes the features and, for a SOURCE, the samples.
+        use_cache: keep the reference, and the result of a SOURCE, in the cache folder.
+        **settings: `data_dir`, `metrics`, `features`, `n` and `seed` of `Evaluator`.
+
+    Returns:
+        The figures, with their protocol and the floor.
 
     Raises:
-        EvaluationError, and the errors of `from_pretrained` and `ganzoo.data.load`.
+        EvaluationError: the generator cannot be measured, as for `Evaluator`.
+        DataError: the data is missing or cannot be read.
+        UnknownNameError: there are no weights or no data of that name.
+        WeightsError: the model folder is damaged or does not fit.
+        CheckpointError: the run folder has no whole checkpoint.
+        HubError: the weights cannot be fetched.
     """
     if isinstance(g, nn.Module):
         evaluator = Evaluator(data, device=device, use_cache=use_cache, **_shape_of(g), **settings)
@@ -284,7 +300,7 @@ def evaluate_sources(
     use_cache: bool = True,
     **settings: Any,
 ) -> list[Result]:
-    """As `evaluate`, for several SOURCEs; the reference is prepared once for each shape of images."""
+    """As `evaluate`, for several SOURCEs. The reference is prepared once for each shape of images."""
     evaluators: dict[tuple[int | None, int], Evaluator] = {}
     results = []
     for source, g in _generators(sources, raw):
@@ -301,12 +317,12 @@ def _generators(sources: Sequence[str], raw: bool) -> Iterator[tuple[str, nn.Mod
     for source in sources:
         folder = find(source) if raw else None
         if folder is not None and is_model(folder):
-            raise EvaluationError(f"{source} holds the averaged generator alone: --raw is for run folders")
+            raise EvaluationError(f"{source} holds only the averaged generator: --raw is for run folders")
         yield source, load_run(folder, "generator") if folder is not None else from_pretrained(source)
 
 
 def _measure(evaluator: Evaluator, g: nn.Module, source: str, kind: str) -> Result:
-    """A generator's result: computed, or from the cache."""
+    """The result of a generator, computed or from the cache."""
     weights = {"sha256": weights_hash(g), "kind": kind}
     network = [f"{type(g).__module__}.{type(g).__qualname__}", g.config]
     protocol = evaluator.protocol_of(g)

@@ -1,4 +1,4 @@
-"""What images are measured by: networks that turn uint8 images into features and, where they have classes, logits."""
+"""Feature extractors: networks that map uint8 images to features and, if they have classes, to logits."""
 
 import difflib
 from pathlib import Path
@@ -19,10 +19,12 @@ NAMES = ("mnist", "inception", "timm:NAME")
 
 
 class Extractor(nn.Module):
-    """uint8 images (N, C, H, W) to features (N, F) and logits (N, groups, classes), or None without classes.
+    """Maps uint8 images (N, C, H, W) to features (N, F) and logits (N, groups, classes), or None without classes.
 
-    `name` and `resize` say in a protocol what was done. `by_channel`: each channel has features of its own,
-    side by side.
+    Attributes:
+        name: the extractor's name in the protocol.
+        resize: how it resizes images, for the protocol.
+        by_channel: whether its features are those of the single channels, concatenated.
     """
 
     name: str
@@ -34,7 +36,7 @@ class Extractor(nn.Module):
 
 
 class MnistFeatures(Extractor):
-    """The digit classifier that ships in the package, on each channel by itself; the features are put side by side."""
+    """The digit classifier that ships in the package, applied to each channel; the features are concatenated."""
 
     name = "mnist"
     resize = f"{SIZE}x{SIZE}, bilinear, antialiased"
@@ -53,7 +55,12 @@ class MnistFeatures(Extractor):
 
 
 class InceptionFeatures(Extractor):
-    """torch-fidelity's Inception v3, the network of the FID paper (arXiv:1706.08500): pool features, 2048 of them."""
+    """torch-fidelity's Inception v3, the network of the FID paper (Heusel et al. 2017, arXiv:1706.08500): its 2048
+    pooled features and its logits.
+
+    Args:
+        file: the weights; None: those of torch-fidelity, which are downloaded once.
+    """
 
     name = "inception"
     resize = "299x299, bilinear as in TensorFlow 1"
@@ -63,14 +70,14 @@ class InceptionFeatures(Extractor):
         from torch_fidelity import feature_extractor_inceptionv3 as library  # type: ignore[import-untyped]
 
         path = Path(file).expanduser() if file else _inception_file(library.URL_INCEPTION_V3)
-        read_tensors(path)  # refuses a pickle that holds more than tensors: the library would execute it
+        read_tensors(path)  # refuses a pickle that holds more than tensors, which the library would execute
         try:
             self.net = library.FeatureExtractorInceptionV3(
                 self.name, ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
             )
         except RuntimeError as error:
-            told = " ".join(str(error).split())[:300]
-            raise EvaluationError(f"{path} does not hold torch-fidelity's Inception weights: {told}") from error
+            message = " ".join(str(error).split())[:300]
+            raise EvaluationError(f"{path} does not hold torch-fidelity's Inception weights: {message}") from error
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features, logits = self.net(_three_channels(images))
@@ -78,7 +85,7 @@ class InceptionFeatures(Extractor):
 
 
 def _inception_file(url: str) -> Path:
-    """Where torch-fidelity keeps its weights, downloaded if they are not there yet."""
+    """The file in which torch-fidelity keeps its weights. It is downloaded if it does not exist."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if not path.exists():
         try:
@@ -87,17 +94,17 @@ def _inception_file(url: str) -> Path:
         except OSError as error:
             raise EvaluationError(
                 f"Inception's weights are not at {path} and cannot be fetched from {url}: {error}. Put the file there "
-                "(TORCH_HOME says where torch's folder lies), name it with --features inception=FILE, or use timm:NAME"
+                "(TORCH_HOME sets torch's folder), pass it as --features inception=FILE, or use timm:NAME"
             ) from error
     return path
 
 
 class TimmFeatures(Extractor):
-    """The pooled features of any of timm's models, at the size and with the mean and deviation of its own weights.
+    """The pooled features of one of timm's models, for images of the size, mean and deviation that its weights expect.
 
     Args:
-        model: timm's name of it.
-        file: its weights as safetensors; without it they are fetched from the Hub.
+        model: its name in timm.
+        file: its weights as safetensors; None: fetch them from the Hub.
     """
 
     mean: Tensor
@@ -110,19 +117,19 @@ class TimmFeatures(Extractor):
 
         if not timm.is_model(model):
             near = difflib.get_close_matches(model, timm.list_models(), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "timm.list_models() has them all"
+            hint = f"did you mean {near[0]!r}?" if near else "timm.list_models() lists them"
             raise EvaluationError(f"timm has no model {model!r}: {hint}")
         try:
             self.net: Any = timm.create_model(model, pretrained=file is None, num_classes=0)
         except (OSError, RuntimeError) as error:
             raise EvaluationError(
                 f"timm's weights of {model} cannot be fetched: {str(error).rstrip('.')}. "
-                f"Give a local file: --features timm:{model}=FILE.safetensors"
+                f"Pass a local file: --features timm:{model}=FILE.safetensors"
             ) from error
         config: dict[str, Any] = resolve_model_data_config(self.net)  # type: ignore[no-untyped-call]
         if file is not None:
             self._load(model, Path(file).expanduser())
-        self.net.to(memory_format=torch.channels_last)  # on a CPU, a third faster
+        self.net.to(memory_format=torch.channels_last)  # a third faster on a CPU
         self.name = f"timm:{model}"
         self.size: tuple[int, int] = tuple(config["input_size"][1:])
         self.mode = "bilinear" if config["interpolation"] == "bilinear" else "bicubic"
@@ -135,14 +142,14 @@ class TimmFeatures(Extractor):
             tensors = load_file(path)
         except (OSError, SafetensorError) as error:
             raise EvaluationError(f"{path} cannot be read as safetensors: {error}") from error
-        head = self.net.pretrained_cfg.get("classifier") or ()  # features need none, so only its keys may be left over
+        head = self.net.pretrained_cfg.get("classifier") or ()  # only its tensors may be left over
         for name in (head,) if isinstance(head, str) else head:
             tensors = {key: value for key, value in tensors.items() if not key.startswith(f"{name}.")}
         try:
             self.net.load_state_dict(tensors)
         except RuntimeError as error:
-            told = " ".join(str(error).split())[:300]
-            raise EvaluationError(f"{path} does not hold the weights of timm's {model}: {told}") from error
+            message = " ".join(str(error).split())[:300]
+            raise EvaluationError(f"{path} does not hold the weights of timm's {model}: {message}") from error
 
     def forward(self, images: Tensor) -> tuple[Tensor, None]:
         x = _resized(_three_channels(images).float(), self.size, self.mode)
@@ -161,24 +168,24 @@ def _three_channels(images: Tensor) -> Tensor:
 
 
 def extractor(spec: str) -> Extractor:
-    """The extractor that a spec names, in evaluation mode on the CPU. torch's random state stays as it was.
+    """The extractor that a spec names, in evaluation mode on the CPU. torch's random state does not change.
 
     Args:
         spec: "mnist", "inception", "inception=FILE", "timm:NAME" or "timm:NAME=FILE".
 
     Raises:
-        EvaluationError: no such extractor, or its weights are not there, cannot be read or do not fit.
-        WeightsError: a file that holds more than tensors.
+        EvaluationError: there is no such extractor, or its weights cannot be fetched or read, or do not fit.
+        WeightsError: FILE holds more than tensors.
     """
     name, _, file = spec.partition("=")
-    found: Extractor
+    network: Extractor
     with preserve_torch(torch.device("cpu")):
         if name == "mnist" and not file:
-            found = MnistFeatures()
+            network = MnistFeatures()
         elif name == "inception":
-            found = InceptionFeatures(file or None)
+            network = InceptionFeatures(file or None)
         elif name.startswith("timm:"):
-            found = TimmFeatures(name.removeprefix("timm:"), file or None)
+            network = TimmFeatures(name.removeprefix("timm:"), file or None)
         else:
             raise EvaluationError(f"no features are called {spec!r}: {did_you_mean(spec, NAMES)}")
-    return found.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""The cache of references and results: a file for each, named by the hash of all that it depends on."""
+"""The cache of references and results: a file for each, named by a hash of everything that it depends on."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ logger = logging.getLogger("ganzoo")
 
 
 def cache_path(kind: str, key: Any, suffix: str) -> Path:
-    """Where the entry of that kind lies for everything in `key`, a JSON value."""
+    """The path of the entry of that kind for `key`, a JSON value that holds everything the entry depends on."""
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
     return cache_folder() / "eval" / f"{kind}-{name}.{suffix}"
 
@@ -30,7 +30,7 @@ def read_figures(path: Path) -> dict[str, float] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, AttributeError) as error:
-        logger.warning("%s is damaged, computing it anew: %s", path, error)
+        logger.warning("%s is damaged and is computed again: %s", path, error)
         return None
 
 
@@ -39,10 +39,10 @@ def write_figures(path: Path, figures: Mapping[str, float]) -> None:
 
 
 def write_entry(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` write an entry. A cache that cannot be written costs time, and no figures."""
+    """Call `write` with a temporary path and move the file into place. A failure is only a warning."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, shared=True) as temporary:
             write(temporary)
     except (OSError, SafetensorError) as error:
-        logger.warning("%s cannot be written, so it will be computed again: %s", path, reason(error))
+        logger.warning("%s cannot be written, so it will be computed again next time: %s", path, reason(error))

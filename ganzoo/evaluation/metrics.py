@@ -1,4 +1,4 @@
-"""The metrics that torch-fidelity lacks: density and coverage, and the classes that a generator reaches."""
+"""The metrics that torch-fidelity lacks: density and coverage, and the number of classes that a generator reaches."""
 
 from typing import Any
 
@@ -8,32 +8,37 @@ from torch import Tensor
 
 
 def prdc(real: Tensor, fake: Tensor, k: int = 5) -> dict[str, float]:
-    """Precision and recall (Kynkäänniemi et al., arXiv:1904.06991), density and coverage (Naeem et al.,
-    arXiv:2002.09797), from one pass over the distances, a block of rows at a time.
+    """Precision and recall (Kynkäänniemi et al. 2019, arXiv:1904.06991, equations 1 and 2), density and coverage
+    (Naeem et al. 2020, arXiv:2002.09797, section 3), from one pass over blocks of the distance matrix.
 
-    A ball reaches from a sample to its k-th neighbour of its own kind. Precision is the share of fakes in any real
-    ball, density the mean number of real balls a fake is in, over k; recall is the share of reals in any fake ball,
-    coverage the share of real balls that hold a fake.
+    The ball of a real (or generated) sample reaches to its k-th nearest neighbour among the real (or generated) ones.
+    Precision is the share of generated samples in any real ball. Density is the mean number of real balls that a
+    generated sample is in, divided by k. Recall is the share of real samples in any generated ball. Coverage is the
+    share of real balls that contain a generated sample.
 
     Args:
-        real, fake: features (N, F) and (M, F).
-        k: neighbours, fewer than N and M.
+        real: features (N, F) of real samples.
+        fake: features (M, F) of generated samples.
+        k: the number of neighbours, below N and M.
+
+    Returns:
+        "precision", "recall" and "coverage", from 0 to 1, and "density", at least 0.
     """
     rows = 1000
 
-    def reach(x: Tensor) -> Tensor:
-        near = [torch.cdist(part, x).topk(k + 1, largest=False).values[:, -1] for part in torch.split(x, rows)]
-        return torch.cat(near)  # k + 1: each is its own nearest
+    def radii(x: Tensor) -> Tensor:
+        # k + 1, because the nearest neighbour of each sample is itself.
+        return torch.cat([torch.cdist(p, x).topk(k + 1, largest=False).values[:, -1] for p in torch.split(x, rows)])
 
-    of_fake = reach(fake)
+    fake_radii = radii(fake)
     balls = torch.zeros(len(fake), dtype=torch.long)
     recalled = covered = 0
-    for part, radius in zip(torch.split(real, rows), torch.split(reach(real), rows), strict=True):
+    for part, radius in zip(torch.split(real, rows), torch.split(radii(real), rows), strict=True):
         distances = torch.cdist(part, fake)
         inside = distances <= radius[:, None]
         balls += inside.sum(0)
         covered += int(inside.any(1).sum())
-        recalled += int((distances <= of_fake).any(1).sum())
+        recalled += int((distances <= fake_radii).any(1).sum())
     return {
         "precision": (balls > 0).double().mean().item(),
         "recall": recalled / len(real),
@@ -43,25 +48,26 @@ def prdc(real: Tensor, fake: Tensor, k: int = 5) -> dict[str, float]:
 
 
 def divergence(counts: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """KL(counts / their sum ‖ expected) in nats, over the last axis; expected sums to 1."""
+    """KL(counts / sum(counts) ‖ expected) in nats, over the last axis. `expected` must sum to 1."""
     share = counts / counts.sum(-1, keepdims=True)
     terms = np.zeros(share.shape)
     np.divide(share, expected, out=terms, where=share > 0)
     np.log(terms, out=terms, where=share > 0)
-    found: np.ndarray[Any, Any] = (share * terms).sum(-1)
-    return found
+    total: np.ndarray[Any, Any] = (share * terms).sum(-1)
+    return total
 
 
 def modes(counts: np.ndarray[Any, Any], balance: np.ndarray[Any, Any]) -> dict[str, float]:
-    """Classes reached, and how far their balance is from the reference's.
+    """The number of classes reached, and the divergence of their proportions from the reference's.
 
     Args:
-        counts: samples a class.
-        balance: share of each class in the reference, none 0.
+        counts: the number of samples of each class.
+        balance: the share of each class in the reference, above 0; the shares sum to 1.
 
     Returns:
-        "modes" reached, "kl" to the reference's balance and "kl_uniform" to equal shares, in nats; each `_perfect`
-        is what a sampler gets on average that draws as many from `balance` (simulated 200 times).
+        The number of "modes" reached, and the KL divergence in nats from `balance` ("kl") and from equal shares
+        ("kl_uniform"). The same names with `_perfect` are the means over 200 simulations of as many draws from
+        `balance`.
     """
     perfect = np.random.default_rng(0).multinomial(counts.sum(), balance, 200)
     uniform = np.full(len(balance), 1 / len(balance))

@@ -1,7 +1,7 @@
 """Figures from features: FID, KID, Inception score, precision and recall, density and coverage, modes.
 
-torch-fidelity computes FID, KID and the Inception score from features that are already extracted: its own front end
-would cache them as pickles.
+torch-fidelity computes FID, KID and the Inception score from extracted features. Its own front end would cache the
+features as pickles.
 """
 
 import logging
@@ -22,20 +22,20 @@ METRICS = ("fid", "kid", "is", "prdc", "modes")
 NEIGHBOURS = 5
 """k of precision, recall, density and coverage."""
 AT_MOST = 10_000
-"""The most samples of either kind in these four, and the most reference samples that KID draws from."""
+"""The most real and generated samples for these four, and the most reference samples that KID draws from."""
 KID_SUBSETS = 100
 KID_SUBSET = 1000
 IS_SPLITS = 10
 SURE = 0.9
-"""Probability of its class above which the classifier is confident of an image; also the share of such images that
-data needs to count as digits."""
+"""The probability of its class above which the classifier is sure of an image, and the share of such images above which
+data counts as digits."""
 
 Reference = Mapping[str, Tensor]
 """What `describe` returns."""
 
 
 def library() -> dict[str, Any]:
-    """torch-fidelity's functions that start from features.
+    """The functions of torch-fidelity that compute figures from features.
 
     Raises:
         EvaluationError: it is not installed.
@@ -48,16 +48,17 @@ def library() -> dict[str, Any]:
 
 
 def describe(features: Tensor, logits: Tensor | None, *, digits: bool) -> dict[str, Tensor]:
-    """What the figures need of the reference.
+    """The statistics of the reference that the figures need.
 
     Args:
-        features: (N, F) of the reference's images.
-        logits: (N, groups, classes), where the extractor has classes.
-        digits: whether these are the classes of digits.
+        features: features (N, F) of the reference's images.
+        logits: logits (N, groups, classes), or None if the extractor has no classes.
+        digits: whether the classes are those of digits.
 
     Returns:
-        `mean` and `covariance` of the features and some of the `features`; the number of `groups` where there are
-        classes; the number of images of each of the `digits`, and the share of which the classifier is `sure`.
+        The `mean` and `covariance` of the features, and at most 10,000 of the `features`. With classes, also the number
+        of `groups`. With digits, also the number of images of each of the `digits`, and the share of images that the
+        classifier is `sure` of.
     """
     statistics = library()["fid_features_to_statistics"](features)
     subset = torch.randperm(len(features), generator=Rng(0, 0, "reference").generator)[:AT_MOST]
@@ -76,26 +77,39 @@ def describe(features: Tensor, logits: Tensor | None, *, digits: bool) -> dict[s
 
 
 def check_names(metrics: Sequence[str]) -> None:
-    """Raises EvaluationError for a metric that does not exist."""
+    """Refuse unknown metrics.
+
+    Raises:
+        EvaluationError: there is no metric of that name.
+    """
     for metric in metrics:
         if metric not in METRICS:
             raise EvaluationError(f"no metric is called {metric!r}: {did_you_mean(metric, METRICS)}")
 
 
 def choose(
-    metrics: Sequence[str] | None, reference: Reference, *, data: str, features: str, channels: int, n: int, there: int
+    metrics: Sequence[str] | None,
+    reference: Reference,
+    *,
+    data: str,
+    features: str,
+    channels: int,
+    n: int,
+    available: int,
 ) -> tuple[str, ...]:
     """The metrics to compute, each checked against the reference.
 
     Args:
         metrics: their names; None: all that are possible.
-        reference: as `describe` returns it.
-        data, features: the names of the data and of the extractor, for messages.
-        channels: of the images.
-        n, there: samples of the generator, and images of the reference.
+        reference: the result of `describe`.
+        data: the name of the data, for messages.
+        features: the name of the extractor, for messages.
+        channels: the channels of the images.
+        n: the number of samples of the generator.
+        available: the number of images in the reference.
 
     Raises:
-        EvaluationError: a metric that these features or this data cannot give, or too few samples for it.
+        EvaluationError: the features or the data do not allow a metric, or there are too few samples for it.
     """
     problems = _problems(reference, data, features, channels)
     names = tuple(name for name in METRICS if (name in metrics if metrics is not None else name not in problems))
@@ -103,38 +117,38 @@ def choose(
         raise EvaluationError(f"no metric to compute: choose from {', '.join(METRICS)}")
     for name in names:
         if name in problems:
-            raise EvaluationError(f"{name!r} is {problems[name]}")
+            raise EvaluationError(f"{name!r} {problems[name]}")
     for name, least in (("fid", 2), ("kid", KID_SUBSET), ("is", IS_SPLITS), ("prdc", NEIGHBOURS + 1)):
-        if name in names and min(n, there) < least:
+        if name in names and min(n, available) < least:
             raise EvaluationError(
                 f"{name!r} needs {least:,} samples and as many images to compare with, not {n:,} and "
-                f"{there:,}: give more, or leave it out of the metrics"
+                f"{available:,}: give more, or leave it out of the metrics"
             )
     width = reference["features"].shape[1]
-    if "fid" in names and min(n, there) <= width:
-        logger.warning("FID over %d features is much too high with as few as %d samples", width, n)
+    if "fid" in names and min(n, available) <= width:
+        logger.warning("FID over %d features is much too high with only %d samples", width, n)
     return names
 
 
 def _problems(reference: Reference, data: str, features: str, channels: int) -> dict[str, str]:
-    """Why a metric is impossible, by name."""
+    """The reasons why metrics are impossible, by name."""
     problems = {}
     if "groups" not in reference:
-        problems["is"] = f"a score of classes, which the features {features} do not have"
+        problems["is"] = f"needs classes, which the features {features} do not have"
     elif reference["groups"] != 1:
-        problems["is"] = "a score of one class an image, and these images have one a channel"
+        problems["is"] = "needs one class for each image, and these have one for each channel"
     if "digits" not in reference:
-        problems["modes"] = "counted with the classifier of digits: --features mnist"
+        problems["modes"] = "needs the classifier of digits: --features mnist"
     elif channels not in (1, 3) or reference["sure"] < SURE or not bool((reference["digits"] > 0).all()):
         problems["modes"] = (
-            f"counted on digits, and the classifier is sure of {reference['sure'].item():.0%} of {data}, in "
+            f"needs digits, and the classifier is sure of {reference['sure'].item():.0%} of {data}, in "
             f"{int((reference['digits'] > 0).sum())} classes"
         )
     return problems
 
 
 def score(reference: Reference, features: Tensor, logits: Tensor | None, metrics: Sequence[str]) -> dict[str, float]:
-    """The figures of samples with these features (N, F) and logits (N, groups, classes)."""
+    """The figures, by name, of samples with these features (N, F) and logits (N, groups, classes)."""
     functions = library()
     values: dict[str, float] = {}
     if "fid" in metrics:
@@ -163,7 +177,7 @@ def _modes(reference: Reference, logits: Tensor) -> dict[str, float]:
     groups, kinds = logits.shape[1:]
     share = (reference["digits"].double() / reference["digits"].sum()).numpy()
     balance = share
-    for _ in range(1, groups):  # stacked: channels are independent, so shares multiply
+    for _ in range(1, groups):  # the channels of stacked digits are independent, so the shares multiply
         balance = np.outer(balance, share).ravel()
     counts = class_code(classes, kinds).bincount(minlength=kinds**groups).numpy()
     values = {name: value for name, value in modes(counts, balance).items() if groups > 1 or "uniform" not in name}
@@ -171,13 +185,13 @@ def _modes(reference: Reference, logits: Tensor) -> dict[str, float]:
 
 
 def classify(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The class of each group (N, groups), and whether the classifier is sure of all groups (N,)."""
+    """The class of each group, (N, groups), and whether the classifier is sure of all groups, (N,)."""
     confidence, classes = logits.softmax(2).max(2)
     return classes, (confidence > SURE).all(1)
 
 
 def class_code(classes: Tensor, kinds: int) -> Tensor:
-    """One number for the classes (N, groups) of each image: the first group's is the leading digit."""
+    """The classes (N, groups) of each image as one number, whose leading digit is the class of the first group."""
     code = classes[:, 0]
     for i in range(1, classes.shape[1]):
         code = code * kinds + classes[:, i]

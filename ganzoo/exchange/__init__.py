@@ -1,1 +1,1 @@
-"""Foreign checkpoints in, ONNX files out."""
+"""Import of foreign checkpoints and export of ONNX files."""

@@ -1,6 +1,6 @@
-"""Foreign checkpoints in: their tensors, read without running any code, and the generator that they are the weights of.
+"""Import of foreign checkpoints: reading their tensors without running any code, and building the generator.
 
-What the tensors of an architecture are called elsewhere is known to its plugin: `from_foreign` of its generator.
+The plugin of an architecture knows the names that others give its tensors: see `from_foreign` of its generator.
 """
 
 import re
@@ -20,34 +20,35 @@ from ganzoo.zoo.networks import network, resolve
 from ganzoo.zoo.plugins import registry
 
 PLAIN = (Tensor, dict, list, tuple, int, float, str, bool, type(None))
-"""What a checkpoint may hold."""
+"""The types that a checkpoint may hold."""
 WRAPPERS = ("module.", "_orig_mod.")
-"""What DataParallel and torch.compile put before every name."""
+"""The prefixes that DataParallel and torch.compile add to every name."""
 ROLES = {
     **dict.fromkeys(("g", "netg", "modelg", "gen", "generator"), "generator"),
     **dict.fromkeys(("d", "netd", "modeld", "dis", "disc", "discriminator", "critic"), "discriminator"),
 }
-"""Which network a word of a key speaks of."""
+"""The network that a word in a key stands for."""
 
 
 def read_tensors(path: Path, key: str | None = None) -> dict[str, Tensor]:
-    """The generator's tensors in a foreign checkpoint.
+    """Read the generator's tensors from a foreign checkpoint.
 
     Args:
-        path: a .safetensors file, else one of torch.save, which is never unpickled: `weights_only`.
-        key: where in the file the state dict lies, dotted ("models.netG"); without it, the only one that can be a
-            generator's. A prefix of the names in a state dict does as well.
+        path: a .safetensors file, or a file of torch.save, which is read with `weights_only`, so that no code in it
+            runs.
+        key: the dotted key of the state dict ("models.netG"), or a prefix of the names in one; None: the only state
+            dict that can be a generator's.
 
     Returns:
-        Tensors on the CPU by name, less the "module." of DataParallel and the "_orig_mod." of torch.compile.
+        Tensors on the CPU by name, without the prefixes of DataParallel and torch.compile.
 
     Raises:
-        WeightsError: no readable checkpoint, more in it than tensors, numbers and strings, nothing under that key, or
-            several state dicts to choose from.
+        WeightsError: the file cannot be read, or holds more than tensors, numbers and strings; there is no state dict
+            under that key, or without a key there is none or more than one.
     """
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"{path} is {'a folder' if path.is_dir() else 'not there'}: name a checkpoint file")
+        raise WeightsError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: name a checkpoint file")
     tree = _load(path)
     for where, node in _walk(tree):
         if not isinstance(node, PLAIN):
@@ -56,50 +57,50 @@ def read_tensors(path: Path, key: str | None = None) -> dict[str, Tensor]:
                 f"{path} holds a {kind} under {where!r}, which is more than tensors, numbers and strings: "
                 "save the generator's state_dict() alone and import that"
             )
-    states = _candidates(tree)
-    choice = f"--key can be {', '.join(map(repr, list(states)[:10]))}" if any(states) else "leave --key out"
+    candidates = _candidates(tree)
+    hint = f"--key can be {', '.join(map(repr, list(candidates)[:10]))}" if any(candidates) else "leave --key out"
     if key is not None:
-        found = _follow(tree, key)
-        if not _is_state(found):
-            raise WeightsError(f"{path} has no tensors under the key {key!r}: {choice}")
-    elif len(states) == 1:
-        (found,) = states.values()
-    elif states:
-        raise WeightsError(f"{path} holds {len(states)} state dicts that may be the generator's: {choice}")
+        state = _follow(tree, key)
+        if not _is_state(state):
+            raise WeightsError(f"{path} has no tensors under the key {key!r}: {hint}")
+    elif len(candidates) == 1:
+        (state,) = candidates.values()
+    elif candidates:
+        raise WeightsError(f"{path} holds {len(candidates)} state dicts that may be the generator's: {hint}")
     else:
         raise WeightsError(f"{path} holds no generator's state dict: name its --key, or save g.state_dict() anew")
-    for name, tensor in found.items():
+    for name, tensor in state.items():
         dense = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
-        # A view that repeats few bytes could claim any size.
+        # A view that repeats a few bytes could claim any size.
         if not dense or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise WeightsError(f"{path}: {name!r} is not a plain dense tensor: save it .to_dense() or .contiguous()")
-    while prefix := next((w for w in WRAPPERS if all(n.startswith(w) and n != w for n in found)), None):
-        found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
-    return {name: tensor.detach() for name, tensor in found.items()}
+    while prefix := next((w for w in WRAPPERS if all(n.startswith(w) and n != w for n in state)), None):
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return {name: tensor.detach() for name, tensor in state.items()}
 
 
 def convert(architecture: str, tensors: Mapping[str, Tensor], **options: Any) -> nn.Module:
-    """The generator that foreign tensors are the weights of.
+    """Build the generator whose weights are these foreign tensors.
 
-    Every tensor given is used and every tensor of the network is filled, or this fails.
+    Every tensor must be used, and every tensor of the network must be filled.
 
     Args:
-        architecture: a registered one. If its generator has `from_foreign`, that reads the sizes off the tensors and
-            renames them; else the names must be the network's own and `options` its settings.
-        tensors: as `read_tensors` gives them.
-        **options: settings that tensors can't tell, such as `activation="relu"` or `output="sigmoid"`.
+        architecture: a registered one. If its generator has `from_foreign`, that method infers the sizes from the
+            tensors and renames them; else the names must be the network's own, and `options` its settings.
+        tensors: the result of `read_tensors`.
+        **options: settings that cannot be inferred from tensors, such as `activation="relu"` or `output="sigmoid"`.
 
     Returns:
         The generator in evaluation mode, fp32, on the CPU, with its settings as `.config`.
 
     Raises:
-        UnknownNameError: no such architecture.
-        ConfigError: an option that the generator lacks or refuses.
-        WeightsError: a tensor that is left over, missing, of another shape or kind, or not finite.
+        UnknownNameError: there is no such architecture.
+        ConfigError: the generator lacks an option or refuses its value.
+        WeightsError: a tensor is left over, missing, of another shape or type, or not finite.
     """
     factory = resolve(registry().architecture(architecture).generator)
     what = f"the generator of {architecture}"
-    unread: list[str] = []
+    unused: list[str] = []
     renamed, settings = dict(tensors), dict[str, Any]()
     if (from_foreign := getattr(factory, "from_foreign", None)) is not None:
         prefix = _common_prefix(tensors)
@@ -111,47 +112,51 @@ def convert(architecture: str, tensors: Mapping[str, Tensor], **options: Any) ->
             settings, renamed = from_foreign(left, options)
         except GanzooError as error:
             raise WeightsError(f"the weights do not fit {what}: {error}{under}") from error
-        except Exception as error:  # a stranger's code on a stranger's tensors
+        except Exception as error:  # a plugin's code on foreign tensors may raise anything
             raise WeightsError(f"{what} cannot read these weights: {type(error).__name__}: {error}{under}") from error
-        unread = [prefix + name for name in left]
+        unused = [prefix + name for name in left]
         for name, value in options.items():
             if name in settings and _plain(settings[name]) != _plain(value):
-                raise WeightsError(f"by its weights {what} has {name}={settings[name]!r}, not {value!r}: leave it out")
-    with preserve_torch(torch.device("cpu")):  # the random weights are thrown away: leave no trace of drawing them
+                raise WeightsError(
+                    f"{what} has {name}={settings[name]!r} according to its weights, not {value!r}: leave it out"
+                )
+    with preserve_torch(torch.device("cpu")):  # building draws initial weights, which are replaced below
         g: nn.Module = network(architecture, "generator", {}, {**settings, **options}).float()
     own = {name: tensor for name, tensor in g.state_dict().items() if isinstance(tensor, Tensor)}
     for name, tensor in own.items():
-        if name.endswith(".num_batches_tracked"):  # checkpoints older than PyTorch 0.4.1 lack it; it changes no image
+        if name.endswith(".num_batches_tracked"):  # missing before PyTorch 0.4.1, and without effect on images
             renamed.setdefault(name, torch.zeros_like(tensor))
-    _check(what, own, renamed, unread)
+    _compare(what, own, renamed, unused)
     try:
         g.load_state_dict(renamed)
-    except RuntimeError as error:  # a stranger's own hooks
+    except RuntimeError as error:  # from a hook of the plugin's modules
         raise WeightsError(f"{what} refuses the weights: {' '.join(str(error).split())}") from error
     for name, tensor in g.state_dict().items():
         if isinstance(tensor, Tensor) and not tensor.isfinite().all():
-            raise WeightsError(f"{name} of {what} holds infinities or NaN in fp32: take an earlier checkpoint")
+            raise WeightsError(f"{name} of {what} holds NaN or infinite values in fp32: take an earlier checkpoint")
     return g.eval()
 
 
-def _check(what: str, own: Mapping[str, Tensor], given: Mapping[str, Tensor], unread: list[str]) -> None:
-    extra = unread or [name for name in given if name not in own]
+def _compare(what: str, own: Mapping[str, Tensor], foreign: Mapping[str, Tensor], unused: list[str]) -> None:
+    """Refuse foreign tensors whose names, shapes or types are not those of the network's own."""
+    extra = unused or [name for name in foreign if name not in own]
     if extra:
         raise WeightsError(
-            f"{what} has no place for {_some(extra)}, and nothing is dropped unseen: take a checkpoint of the same "
+            f"{what} has no place for {_some(extra)}, and no tensor may be left over: take a checkpoint of the same "
             "layers, or write a plugin for these"
         )
-    if missing := [name for name in own if name not in given]:
+    if missing := [name for name in own if name not in foreign]:
         raise WeightsError(f"nothing fills {_some(missing)} of {what}: is this a checkpoint of that architecture?")
     for name, tensor in own.items():
-        if given[name].shape != tensor.shape:
-            shapes = f"{tuple(tensor.shape)}, not {tuple(given[name].shape)}"
-            raise WeightsError(f"{name} of {what} has shape {shapes}: are the options those it was trained with?")
-        if given[name].is_floating_point() != tensor.is_floating_point() or given[name].is_complex():
-            raise WeightsError(f"{name} of {what} is {tensor.dtype}, not {given[name].dtype}: save plain weights")
+        if foreign[name].shape != tensor.shape:
+            shapes = f"{tuple(tensor.shape)}, not {tuple(foreign[name].shape)}"
+            raise WeightsError(f"{name} of {what} has shape {shapes}: use the options that it was trained with")
+        if foreign[name].is_floating_point() != tensor.is_floating_point() or foreign[name].is_complex():
+            raise WeightsError(f"{name} of {what} is {tensor.dtype}, not {foreign[name].dtype}: save plain weights")
 
 
 def _some(names: list[str]) -> str:
+    """The first three names, and the number of the others."""
     return ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
@@ -160,7 +165,7 @@ def _plain(value: Any) -> Any:
 
 
 def _load(path: Path) -> Any:
-    """Everything in a file; torch's by the unpickler that builds tensors and plain containers alone."""
+    """The content of a file. Those of torch are read by the unpickler that builds only tensors and plain containers."""
     try:
         if path.suffix.lower() == ".safetensors":
             return load_file(path)
@@ -169,10 +174,11 @@ def _load(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} cannot be read or is damaged: {error}. Fetch it again") from error
-    except Exception as error:  # what damaged bytes raise is not documented. torch's texts tell to unpickle: not cited
-        if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
+    except Exception as error:  # the errors for damaged bytes are not documented
+        # torch's own message advises the user to unpickle the file, so it is not repeated.
+        if match := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise WeightsError(
-                f"{path} holds more than tensors ({found[1]}); it was not executed. Where you trust it, save its "
+                f"{path} holds more than tensors ({match[1]}); it was not executed. If you trust it, save its "
                 "generator's state_dict() alone and import that"
             ) from error
         raise WeightsError(
@@ -188,14 +194,14 @@ def _items(node: Any) -> list[tuple[str, Any]]:
 
 
 def _walk(tree: Any) -> Iterator[tuple[str, Any]]:
-    """Every value in nested containers with its dotted path; a container that is there twice, once."""
-    stack, seen = [("", tree)], set()
+    """Every value in nested containers with its dotted path. A container that occurs twice is walked once."""
+    stack, visited = [("", tree)], set()
     while stack:
         path, node = stack.pop()
-        if id(node) not in seen:
+        if id(node) not in visited:
             yield path, node
             if children := _items(node):
-                seen.add(id(node))
+                visited.add(id(node))
                 stack += [(f"{path}.{key}" if path else key, child) for key, child in reversed(children)]
 
 
@@ -209,40 +215,40 @@ def _under(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _role(path: str) -> str | None:
-    """The network that a key speaks of, by its last telling word: "netG_state_dict" -> "generator"."""
+    """The network that a key belongs to, by the last word in `ROLES`: "netG_state_dict" is the generator's."""
     return next((ROLES[word] for word in reversed(re.findall("[a-z]+", path.lower())) if word in ROLES), None)
 
 
 def _candidates(tree: Any) -> dict[str, dict[str, Tensor]]:
     """The state dicts in a file that are not a discriminator's, by dotted path."""
-    found: dict[str, dict[str, Tensor]] = {}
+    states: dict[str, dict[str, Tensor]] = {}
     for path, node in _walk(tree):
         if _is_state(node):
             tops = dict.fromkeys(name.partition(".")[0] for name in node)
             if {"generator", "discriminator"} <= {_role(top) for top in tops}:  # one state dict for a whole GAN
-                found |= {f"{path}.{top}" if path else top: _under(node, f"{top}.") for top in tops}
+                states |= {f"{path}.{top}" if path else top: _under(node, f"{top}.") for top in tops}
             else:
-                found[path] = node
-    # Within a file, a dict of tensors without a weight is an optimizer's state, a random state, ...
+                states[path] = node
+    # A nested dict of tensors without a weight is the state of an optimizer, a random state, or the like.
     return {
         path: state
-        for path, state in found.items()
+        for path, state in states.items()
         if not path or (_role(path) != "discriminator" and any(n.rpartition(".")[2] == "weight" for n in state))
     }
 
 
 def _follow(node: Any, key: str) -> Any:
-    """What lies under a dotted key, or None. A key may hold dots itself, or be a prefix of a state dict's names."""
+    """The value under a dotted key, or None. A key may contain dots itself, or be a prefix of names in a state dict."""
     for name, child in _items(node):
         if name == key:
             return child
-        if key.startswith(f"{name}.") and (found := _follow(child, key.removeprefix(f"{name}."))) is not None:
-            return found
+        if key.startswith(f"{name}.") and (value := _follow(child, key.removeprefix(f"{name}."))) is not None:
+            return value
     return _under(node, f"{key}.") if _is_state(node) else None
 
 
 def _common_prefix(names: Mapping[str, Any]) -> str:
-    """The modules that all names lie in ("main."), up to the index of an nn.Sequential."""
+    """The prefix that all names share ("main."), up to the index of an nn.Sequential."""
     prefix: list[str] = []
     for parts in zip(*(name.split(".")[:-1] for name in names), strict=False):
         if len(set(parts)) > 1 or parts[0].isdecimal():
@@ -252,7 +258,7 @@ def _common_prefix(names: Mapping[str, Any]) -> str:
 
 
 def _in_order(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those of an nn.Sequential by index, "2.weight" before "10.weight" (safetensors sorts otherwise); others as is."""
+    """Sort the tensors of an nn.Sequential by index, "2.weight" before "10.weight", which safetensors does not."""
     places = {name: name.split(".")[:-1] for name in tensors}
     if not all(part.isdecimal() for place in places.values() for part in place):
         return dict(tensors)

@@ -1,7 +1,7 @@
-"""Generators as ONNX files, for programs without torch. Every file is checked against torch before it is kept.
+"""Export of generators as ONNX files, for programs without torch. Every file is compared with torch.
 
 The exporter is torch's own (`torch.export` and onnxscript). It needs the extra `ganzoo[onnx]`, which is imported only
-when something is exported.
+for an export.
 """
 
 import contextlib
@@ -27,23 +27,23 @@ from ganzoo.rng import Rng, preserve_torch
 from ganzoo.sampling.draw import class_count, draw_latent
 
 OPSET = 18
-"""What torch's translations are written in: any other is a conversion more, and older runtimes know this one."""
+"""The opset in which torch writes its operators; older runtimes know it, and any other would need a conversion."""
 BATCHES = (5, 1, 64)
 """Batch sizes at which a file is compared with torch. It is traced at the first."""
 TOLERANCE = 1e-4
-"""The largest difference of a value in [-1, 1]: an 80th of a grey level."""
+"""The largest difference allowed between values in [-1, 1]: an 80th of a grey level."""
 
 
 def export_onnx(g: nn.Module, path: Path, *, force: bool = False) -> float:
-    """Write a generator as one self-contained ONNX file, and check that ONNX Runtime computes what torch does.
+    """Write a generator as one self-contained ONNX file, and check that ONNX Runtime gives the same images as torch.
 
-    The file maps `z` (N, z_dim) float32, and of a conditional generator `labels` (N,) int64, to `images` (N, C, H, W)
-    float32 in [-1, 1], for any N. Its metadata holds
-    `ganzoo.config`, the generator's settings as JSON, and `ganzoo.version`, and nothing of this machine.
+    The file maps `z` (N, z_dim) float32, and for a conditional generator `labels` (N,) int64, to `images` (N, C, H, W)
+    float32 in [-1, 1], for any N. Its metadata holds the generator's settings as JSON (`ganzoo.config`) and
+    `ganzoo.version`, but nothing about this machine.
 
     Args:
-        g: a generator, from `create` or a run. It stays as it is: a copy is exported, on the CPU in evaluation mode.
-        path: the file. It appears whole and checked, or not at all.
+        g: a generator, from `create` or a run. A copy of it is exported, on the CPU and in evaluation mode.
+        path: the file. It is written only if the check succeeds.
         force: overwrite the file.
 
     Returns:
@@ -51,7 +51,7 @@ def export_onnx(g: nn.Module, path: Path, *, force: bool = False) -> float:
 
     Raises:
         ExportError: the extra is not installed, the file exists or cannot be written, the generator cannot be
-            expressed in ONNX, or the file gives other images than torch (as with noise drawn inside the generator).
+            expressed in ONNX, or its images differ from torch's (for example if it draws noise in its forward pass).
     """
     if path.exists() and not force:
         raise ExportError(f"{path} exists already: choose another -o, or --force to overwrite it")
@@ -74,13 +74,13 @@ def export_onnx(g: nn.Module, path: Path, *, force: bool = False) -> float:
             raise
         except OSError as error:
             raise ExportError(f"{path} cannot be written: {reason(error)}") from error
-        except Exception as error:  # tracing runs a stranger's code, through three libraries
+        except Exception as error:  # tracing runs a plugin's code through three libraries, which may raise anything
             raise ExportError(f"{type(g).__name__} cannot be exported to ONNX: {_cause(error)}") from error
     return difference
 
 
 def _runtime() -> ModuleType:
-    """onnxruntime, if all that the extra installs is there."""
+    """onnxruntime; an ExportError if the extra is not installed."""
     try:
         import_module("onnxscript")
         return import_module("onnxruntime")
@@ -89,7 +89,7 @@ def _runtime() -> ModuleType:
 
 
 def _expected(g: nn.Module, n: int) -> tuple[dict[str, Tensor], Tensor]:
-    """Inputs for n samples, by name, and torch's images of them."""
+    """Inputs for n samples, by name, and the images that torch gives for them."""
     z: object = draw_latent(g, n, Rng(0, n, "export"))
     if not isinstance(z, Tensor) or not z.is_floating_point():
         raise TypeError("its latents are not one float tensor")
@@ -98,7 +98,7 @@ def _expected(g: nn.Module, n: int) -> tuple[dict[str, Tensor], Tensor]:
         inputs["labels"] = torch.arange(n) % count
     images: object = g(*inputs.values())
     if not isinstance(images, Tensor):
-        raise TypeError("it does not give one tensor")
+        raise TypeError("it does not return one tensor")
     return inputs, images
 
 
@@ -113,34 +113,34 @@ def _serialize(g: nn.Module, inputs: dict[str, Tensor]) -> bytes:
         opset_version=OPSET,
         verbose=False,
     )
-    assert program is not None  # only the old exporter, dynamo=False, returns none
+    assert program is not None  # only the old exporter, dynamo=False, returns None
     model = program.model
     for node in model.graph.all_nodes():
-        node.metadata_props.clear()  # stack traces: source code and folders of this machine
+        node.metadata_props.clear()  # stack traces, with source code and folders of this machine
     model.metadata_props["ganzoo.version"] = version("ganzoo")
     model.metadata_props["ganzoo.config"] = json.dumps(getattr(g, "config", {}), default=str)
-    serialized: bytes = program.model_proto.SerializeToString()  # an error over 2 GiB, the most that one file holds
+    serialized: bytes = program.model_proto.SerializeToString()  # an error above 2 GiB, the limit of one file
     return serialized
 
 
 def _difference(runtime: ModuleType, path: Path, expected: list[tuple[dict[str, Tensor], Tensor]]) -> float:
     """The largest absolute difference between the file's images and the expected ones."""
     options = runtime.SessionOptions()
-    options.log_severity_level = 4  # what fails is raised as well
+    options.log_severity_level = 4  # failures raise errors as well
     options.intra_op_num_threads = torch.get_num_threads()
     session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     differences = []
     for inputs, images in expected:
-        (theirs,) = session.run(["images"], {name: tensor.numpy() for name, tensor in inputs.items()})
-        if theirs.shape != images.shape:
-            raise ValueError(f"it gives images of shape {theirs.shape} there, and {tuple(images.shape)} in torch")
-        differences.append(np.abs(theirs - images.numpy()).max())
-    return float(np.max(differences))  # NaN if any is
+        (outputs,) = session.run(["images"], {name: tensor.numpy() for name, tensor in inputs.items()})
+        if outputs.shape != images.shape:
+            raise ValueError(f"its images are {outputs.shape} in ONNX Runtime and {tuple(images.shape)} in torch")
+        differences.append(np.abs(outputs - images.numpy()).max())
+    return float(np.max(differences))  # NaN if any of them is
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep off the screen what the exporter prints, logs and warns: graphs, progress, what it will deprecate."""
+    """Suppress what the exporter prints and logs, and its warnings: graphs, progress and deprecations."""
     disabled = logging.root.manager.disable
     with (
         warnings.catch_warnings(),
@@ -156,7 +156,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _cause(error: BaseException) -> str:
-    """What began it, on one line: the exporter wraps it in pages of advice."""
+    """The original error on one line: the exporter wraps it in pages of advice."""
     while error.__cause__ is not None:
         error = error.__cause__
     paragraph = str(error).strip().partition("\n\n")[0]

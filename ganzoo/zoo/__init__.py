@@ -1,1 +1,1 @@
-"""What is registered, how plugins register it, and how a configuration and networks are built from it."""
+"""The registry, the plugins that fill it, and the configurations and networks that are built from it."""

@@ -1,7 +1,7 @@
-"""The training configuration: every setting in one dataclass, checked and complete the moment it exists.
+"""The training configuration: every setting in one dataclass, which is complete and valid once it is built.
 
-Imports no torch. Precedence: the defaults below < the architecture's recipe < a configuration file < settings given
-directly.
+Imports no torch. The defaults below give way to the architecture's recipe, the recipe to a configuration file, and the
+file to settings that are passed directly.
 """
 
 import dataclasses
@@ -25,13 +25,13 @@ DOTTED = {
     "data": "data_options",
     "schedules": "schedules",
 }
-"""Where a dotted key such as `loss.clip` goes."""
+"""The setting that a dotted key such as `loss.clip` belongs to, by the part before the dot."""
 
 SCHEDULED = ("lr", "d_lr", "beta1", "beta2", "ema_decay", "ema_halflife")
-"""Numbers that `schedules` can change during training, beside the weights of penalties."""
+"""Numbers that `schedules` can change during training, besides the weights of penalties."""
 
 MACHINE = frozenset({"accumulate", "compile", "data_dir", "device", "out"})
-"""Settings that decide where and how a run computes, not what it learns: a resumed run may change them."""
+"""Settings of where and how a run computes, not of what it learns: a resumed run may change them."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,11 @@ class PenaltySpec:
 
     @classmethod
     def parse(cls, text: str) -> "PenaltySpec":
-        """Raises ConfigError if `text` is not of that form. Does not ask whether the penalty exists."""
+        """The specification in `text`. Whether the penalty exists is not checked.
+
+        Raises:
+            ConfigError: `text` is not of that form.
+        """
         name, equals, rest = text.partition("=")
         weight, at, every = rest.partition("@")
         if not equals and "@" in name:
@@ -74,37 +78,37 @@ def _above(bound: float, default: Any) -> Any:
 
 @dataclass(frozen=True, init=False)
 class TrainConfig:
-    """Everything that decides what a training run does.
+    """All settings of a training run.
 
-    `TrainConfig("dcgan", steps=1000, generator={"width": 32})` merges the defaults, the recipe and the settings given
-    (dictionaries key by key) and checks the result, so whatever exists is complete and valid. `image_size` and
-    `channels` stay None where the data decides.
+    `TrainConfig("dcgan", steps=1000, generator={"width": 32})` merges the defaults, the recipe and these settings
+    (dictionaries key by key) and checks the result, so every configuration is complete and valid. `image_size` and
+    `channels` stay None if the data decides them.
 
     Raises:
-        ConfigError: an unknown setting (with the nearest known one), a wrong type or a value out of range.
-        UnknownNameError: an architecture, loss or penalty that is not registered.
+        ConfigError: a setting is unknown (the message names the nearest one), has the wrong type or is out of range.
+        UnknownNameError: the architecture, loss or a penalty is not registered.
     """
 
     architecture: str
     recipe: str = "default"
     # data
     data: str = "digits"  # a registered name, a folder or zip of images, or hf:ORG/NAME
-    data_dir: str = "data"  # where named data sets lie or are downloaded to
-    data_options: dict[str, Any] = field(default_factory=dict)  # keywords for the loader of named data or hf:
+    data_dir: str = "data"  # the folder of named data sets, also for downloads
+    data_options: dict[str, Any] = field(default_factory=dict)  # keywords for the loader of the data
     image_size: int | None = _at_least(1, None)  # pixels; None: the data's own
     channels: int | None = _at_least(1, None)  # None: the data's own
-    flip: bool = False  # mirror half of the images, drawn anew each time
-    conditional: bool = False  # generate by class: the data's labels go to both networks
+    flip: bool = False  # mirror each image with probability 1/2 whenever it is drawn
+    conditional: bool = False  # condition both networks on the data's labels
     # networks and objective
     generator: dict[str, Any] = field(default_factory=dict)
     discriminator: dict[str, Any] = field(default_factory=dict)
-    loss: str = ""  # empty: the one that names the architecture
+    loss: str = ""  # empty: the architecture's own
     loss_options: dict[str, Any] = field(default_factory=dict)
     penalties: list[str] = field(default_factory=list)  # each NAME[=WEIGHT[@EVERY]]
     pack: int = _at_least(1, 1)  # samples that D judges at once
-    augment: list[str] = field(default_factory=list)  # of what D sees: color, translation, cutout
+    augment: list[str] = field(default_factory=list)  # augmentations of D's inputs: color, translation, cutout
     objective_options: dict[str, Any] = field(default_factory=dict)
-    start: str | None = None  # a SOURCE of weights to fine-tune; None: random ones
+    start: str | None = None  # a SOURCE of weights to fine-tune; None: random weights
     # optimisation
     steps: int = _at_least(1, 2000)  # generator updates
     batch_size: int = _at_least(1, 64)
@@ -113,23 +117,23 @@ class TrainConfig:
     lr: float = _above(0, 2e-4)
     d_lr: float | None = _above(0, None)  # None: same as lr
     lr_schedule: Literal["constant", "linear", "cosine"] = "constant"  # the last two fall to zero at the last step
-    betas: list[float] = field(default_factory=lambda: [0.5, 0.999])  # Adam's; momentum for SGD is the first
-    eps: float = _above(0, 1e-8)  # what Adam and RMSprop add to a gradient's size before dividing by it
-    ema_decay: float = _at_least(0, 0.999)  # of the averaged generator, reached by ramp-up; 0 keeps the raw one
-    ema_halflife: float | None = _at_least(0, None)  # instead: images in which the average forgets half of a weight
-    schedules: dict[str, Any] = field(default_factory=dict)  # the final value of each number that changes on the way
-    schedule_steps: int | None = _at_least(1, None)  # steps to get there, along half a cosine; None: all steps
+    betas: list[float] = field(default_factory=lambda: [0.5, 0.999])  # of Adam; the first is the momentum of SGD
+    eps: float = _above(0, 1e-8)  # of Adam and RMSprop: added to the root of the mean squared gradient
+    ema_decay: float = _at_least(0, 0.999)  # of the averaged generator, reached by ramp-up; 0: no averaging
+    ema_halflife: float | None = _at_least(0, None)  # instead: the images after which a weight counts half
+    schedules: dict[str, Any] = field(default_factory=dict)  # final values of numbers that change during training
+    schedule_steps: int | None = _at_least(1, None)  # steps to the final values, along half a cosine; None: all steps
     # running
     seed: int = _at_least(0, 0)
     device: str = "auto"
-    accumulate: int = _at_least(1, 1)  # parts that a process takes its share of a batch in, to save memory
+    accumulate: int = _at_least(1, 1)  # parts that each process splits its share of a batch into, to save memory
     compile: bool = False  # torch.compile both networks
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    auto_precision: Literal["fp32", "bf16"] = "fp32"  # what "auto" means on hardware that is fast at it
+    auto_precision: Literal["fp32", "bf16"] = "fp32"  # the meaning of "auto" where the hardware computes it natively
     log_every: int = _at_least(1, 50)
-    eval_every: int | None = _at_least(1, None)  # steps between measurements of fid; None: none
-    eval_samples: int = _at_least(2, 10_000)  # generated for each
-    eval_features: str | None = None  # None: what suits the data
+    eval_every: int | None = _at_least(1, None)  # steps between measurements of FID; None: no measurements
+    eval_samples: int = _at_least(2, 10_000)  # samples for each measurement
+    eval_features: str | None = None  # None: chosen by the data
     sample_every: int = _at_least(1, 500)
     checkpoint_every: int = _at_least(1, 500)
     out: str | None = None  # the run folder; None: the next free number under runs/
@@ -146,18 +150,22 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
-        """The configuration that `to_dict` wrote: nothing is merged in, everything is checked."""
+        """The configuration that `to_dict` returned. Everything is checked, and no default or recipe is merged in.
+
+        Raises:
+            ConfigError: a setting is missing, unknown or not valid.
+        """
         config = cls.__new__(cls)
         _refuse_unknown(values, "the stored configuration")
         config._assign(values)
         return config
 
     def to_dict(self) -> dict[str, Any]:
-        """Every setting, as JSON can hold it."""
+        """Every setting, as a dictionary that can be written as JSON."""
         return dataclasses.asdict(self)
 
     def replace(self, **changes: Any) -> "TrainConfig":
-        """A copy with some settings changed, checked anew."""
+        """A copy with some settings changed. It is checked again."""
         return self.from_dict({**self.to_dict(), **changes})
 
     @property
@@ -180,7 +188,7 @@ class TrainConfig:
         for spec in self.penalty_specs:
             registry().penalty(spec.name)
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ConfigError(f"betas must be two numbers from 0 up to but not 1, not {self.betas}")
+            raise ConfigError(f"betas must be two numbers that are at least 0 and below 1, not {self.betas}")
         if not self.ema_decay < 1:
             raise ConfigError(f"ema_decay must be below 1, not {self.ema_decay}")
         self._check_schedules()
@@ -189,41 +197,41 @@ class TrainConfig:
         names = {*SCHEDULED, *(spec.name for spec in self.penalty_specs)}
         for name, final in self.schedules.items():
             if name not in names:
-                raise ConfigError(f"schedules has no number {name!r}: {did_you_mean(name, names)}")
+                raise ConfigError(f"schedules cannot change {name!r}: {did_you_mean(name, names)}")
             number = isinstance(final, int | float) and not isinstance(final, bool)
             if not number or not math.isfinite(final) or final < 0:
-                raise ConfigError(f"schedules.{name} must be a number from 0 on, not {final!r}")
+                raise ConfigError(f"schedules.{name} must be a number that is at least 0, not {final!r}")
             if name in ("beta1", "beta2", "ema_decay") and final >= 1:
                 raise ConfigError(f"schedules.{name} must be below 1, not {final}")
         if "ema_halflife" in self.schedules and self.ema_halflife is None:
-            raise ConfigError("schedules.ema_halflife needs a start: set ema_halflife too, 0 for no averaging at first")
+            raise ConfigError("schedules.ema_halflife needs an initial value: set ema_halflife too (0 is no averaging)")
         if self.lr_schedule != "constant" and {"lr", "d_lr"} & self.schedules.keys():
             raise ConfigError(f"lr_schedule={self.lr_schedule} and schedules both change the learning rate: keep one")
 
 
 def merge(values: dict[str, Any], settings: Mapping[str, Any], source: str) -> None:
-    """Lay `settings` over `values`: dictionaries key by key, all else replaced. `generator.width` counts as a key of
-    the dictionary `generator`.
+    """Update `values` with `settings`. Dictionaries are updated key by key, and `generator.width` counts as a key of
+    `generator`.
 
     Raises:
-        ConfigError: a setting that does not exist.
+        ConfigError: there is no such setting.
     """
     settings = expand(settings)
     _refuse_unknown(settings, source)
     if "loss" in values and settings.get("loss", values["loss"]) != values["loss"]:
-        values.pop("loss_options", None)  # they were another loss's
+        values.pop("loss_options", None)  # they belong to another loss
     for key, value in settings.items():
         values[key] = {**values.get(key, {}), **value} if isinstance(value, Mapping) else value
 
 
 def expand(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"generator.width": 64}` as `{"generator": {"width": 64}}`."""
+    """The settings with dotted keys as nested dictionaries: `{"generator": {"width": 64}}` for `generator.width`."""
     nested: dict[str, Any] = {}
     for key, value in settings.items():
         prefix, dot, rest = key.partition(".")
         if dot:
             if prefix not in DOTTED:
-                raise ConfigError(f"no setting {key!r}: the part before the dot is one of {', '.join(DOTTED)}")
+                raise ConfigError(f"no setting {key!r}: the part before the dot must be one of {', '.join(DOTTED)}")
             nested[DOTTED[prefix]] = {**nested.get(DOTTED[prefix], {}), rest: value}
         elif isinstance(value, Mapping):
             nested[key] = {**nested.get(key, {}), **value}
@@ -236,7 +244,7 @@ def read_file(path: Path) -> dict[str, Any]:
     """The settings in a JSON configuration file.
 
     Raises:
-        ConfigError: it cannot be read, or is not a JSON object.
+        ConfigError: the file cannot be read or does not hold a JSON object.
     """
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
@@ -257,7 +265,7 @@ def _refuse_unknown(settings: Mapping[str, Any], source: str) -> None:
 
 
 def _checked(name: str, value: Any, hint: Any, limits: Mapping[str, float]) -> Any:
-    """`value` as the field's type, or a ConfigError that says what it should have been."""
+    """`value` as the type of the setting; a ConfigError if it has another type or is out of range."""
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if value is None and types.NoneType in options:
         return None
@@ -273,7 +281,7 @@ def _checked(name: str, value: Any, hint: Any, limits: Mapping[str, float]) -> A
     if kind is list and isinstance(value, tuple):
         value = list(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ConfigError(f"{name} must be {_described(kind)}, not {value!r}")
+        raise ConfigError(f"{name} must be {_type_name(kind)}, not {value!r}")
     if kind is list:
         (inner,) = typing.get_args(options[0])
         return [_checked(f"each of {name}", item, inner, {}) for item in value]
@@ -286,11 +294,11 @@ def _checked(name: str, value: Any, hint: Any, limits: Mapping[str, float]) -> A
     return dict(value) if kind is dict else value
 
 
-def _described(kind: type) -> str:
+def _type_name(kind: type) -> str:
     return {
         int: "a whole number",
         float: "a number",
-        str: "a word",
+        str: "a string",
         bool: "true or false",
         list: "a list",
         dict: "an object",

@@ -1,8 +1,8 @@
-"""The hooks a plugin may implement, each given a `register` callback to call once per thing it brings.
+"""The hooks that a plugin may implement. Each gets a `register` callback, to call once for each thing it registers.
 
-A hook only ever gains arguments and `register` only gains keywords, so a plugin written today keeps working.
-Wherever a callable is asked for, a `"package.module:attribute"` string does as well and is imported only when it
-is used: that is what keeps `ganzoo list` fast.
+Hooks may gain arguments and `register` may gain keywords, but neither loses any, so that a plugin keeps working.
+Instead of a callable, a `"package.module:attribute"` string can be passed. It is imported only when it is used, which
+keeps `ganzoo list` fast.
 """
 
 from collections.abc import Callable
@@ -26,21 +26,21 @@ def register_architectures(register: Register) -> None:
 
 @hookspec
 def register_losses(register: Register) -> None:
-    """`register(name, loss, *, summary="", paper="")`: `loss` is called with its options and gives a `ganzoo.Loss`."""
+    """`register(name, loss, *, summary="", paper="")`; `loss(**options)` returns a `ganzoo.Loss`."""
 
 
 @hookspec
 def register_penalties(register: Register) -> None:
-    """`register(name, penalty, *, summary="", paper="")`: `penalty` is called with `weight` (if one was given) and
-    gives a `ganzoo.Penalty`."""
+    """`register(name, penalty, *, summary="", paper="")`; `penalty()` or `penalty(weight=…)` returns a
+    `ganzoo.Penalty`."""
 
 
 @hookspec
 def register_data(register: Register) -> None:
-    """`register(name, loader, *, summary="", license="")`: `loader(data_dir, **options)` gives a `ganzoo.Data`."""
+    """`register(name, loader, *, summary="", license="")`; `loader(data_dir, **options)` returns a `ganzoo.Data`."""
 
 
 @hookspec
 def register_weights(register: Register) -> None:
     """`register("arch.tag", *, path=... | repo_id=..., revision=<40-hex commit>, license, summary="", size=None,
-    image_size=None, score="")`; the last three are shown in listings."""
+    image_size=None, score="")`; listings show the last three."""

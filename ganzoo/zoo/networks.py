@@ -1,4 +1,4 @@
-"""What people ask the zoo for: the names in it, and networks with random weights. Imports no torch by itself."""
+"""The names in the registry, and networks with random weights. Imports no torch by itself."""
 
 import fnmatch
 import importlib
@@ -19,20 +19,22 @@ def create(
     discriminator: Mapping[str, Any] | None = None,
     **shared: Any,
 ) -> tuple[Any, Any]:
-    """Both networks of an architecture, with random weights (for trained ones: `from_pretrained`).
+    """Build both networks of an architecture with random weights. For trained ones, see `from_pretrained`.
 
     Args:
         name: an architecture, such as "dcgan".
-        generator, discriminator: settings of one network alone, such as `{"width": 128}`.
-        **shared: settings for whichever network takes them: `image_size`, `channels`, `z_dim`, ...
+        generator: settings of the generator alone, such as `{"width": 128}`.
+        discriminator: settings of the discriminator alone.
+        **shared: settings of both networks, such as `image_size`, `channels` and `z_dim`; each network gets those
+            that it takes.
 
     Returns:
         `(g, d)`, two `nn.Module`s whose `.config` holds every setting, defaults included. g maps latents (N, z_dim)
         to items (N, ...) in [-1, 1], images (N, C, H, W); d maps items to raw logits (N,) or (N, ...).
 
     Raises:
-        UnknownNameError: no such architecture.
-        ConfigError: a setting neither network takes, or one it refuses.
+        UnknownNameError: there is no such architecture.
+        ConfigError: neither network takes one of the settings, or one refuses its value.
     """
     g = network(name, "generator", shared, generator or {})
     d = network(name, "discriminator", shared, discriminator or {})
@@ -45,12 +47,18 @@ def create(
 def network(
     name: str, role: Literal["generator", "discriminator"], offered: Mapping[str, Any], explicit: Mapping[str, Any]
 ) -> Any:
-    """One network of an architecture: `offered` settings where it takes them, `explicit` ones in any case.
+    """Build one network of an architecture.
+
+    Args:
+        name: the architecture.
+        role: which of the two.
+        offered: settings to use if the network takes them.
+        explicit: settings that the network must take.
 
     Raises:
-        UnknownNameError: no such architecture.
-        ConfigError: an explicit setting it does not take, or one it refuses.
-        PluginError: a setting that could not be stored.
+        UnknownNameError: there is no such architecture.
+        ConfigError: the network does not take an explicit setting, or refuses a value.
+        PluginError: a setting cannot be stored as JSON.
     """
     target = getattr(registry().architecture(name), role)
     module, config = build(target, offered, explicit, f"the {role} of {name}")
@@ -60,34 +68,34 @@ def network(
         except (TypeError, ValueError) as error:
             raise PluginError(
                 f"the {role} of {name} has the setting {key}={value!r}, which JSON cannot hold: settings are numbers, "
-                "words, true or false, none, and lists of these"
+                "strings, booleans, None, and lists of these"
             ) from error
     module.config = {**config, **getattr(module, "stored", {})}
     return module
 
 
 def list_architectures(pattern: str = "*") -> list[str]:
-    """Names of the registered architectures that match a shell pattern, sorted."""
+    """The names of the registered architectures that match a shell pattern, sorted."""
     return sorted(fnmatch.filter(registry().architectures, pattern))
 
 
 def list_losses(pattern: str = "*") -> list[str]:
-    """Names of the registered losses that match a shell pattern, sorted."""
+    """The names of the registered losses that match a shell pattern, sorted."""
     return sorted(fnmatch.filter(registry().losses, pattern))
 
 
 def list_penalties(pattern: str = "*") -> list[str]:
-    """Names of the registered penalties that match a shell pattern, sorted."""
+    """The names of the registered penalties that match a shell pattern, sorted."""
     return sorted(fnmatch.filter(registry().penalties, pattern))
 
 
 def list_data(pattern: str = "*") -> list[str]:
-    """Names of the registered data sets that match a shell pattern, sorted."""
+    """The names of the registered data sets that match a shell pattern, sorted."""
     return sorted(fnmatch.filter(registry().data, pattern))
 
 
 def list_pretrained(pattern: str = "*") -> list[str]:
-    """Names of the registered weights ("arch.tag") that match a shell pattern, sorted."""
+    """The names of the registered weights ("arch.tag") that match a shell pattern, sorted."""
     return sorted(fnmatch.filter(registry().weights, pattern))
 
 
@@ -95,38 +103,39 @@ def resolve(target: Target) -> Any:
     """The callable behind `target`, imported if it is a string.
 
     Raises:
-        PluginError: the module fails to import or lacks the attribute.
+        PluginError: the module cannot be imported or lacks the attribute, or the attribute is not callable.
     """
     if not isinstance(target, str):
         return target
     module_name, _, path = target.partition(":")
     try:
-        found: Any = importlib.import_module(module_name)
+        attribute: Any = importlib.import_module(module_name)
         for part in path.split("."):
-            found = getattr(found, part)
-    except Exception as error:  # a stranger's module may raise anything at import
+            attribute = getattr(attribute, part)
+    except Exception as error:  # a plugin's module may raise anything at import
         raise PluginError(f"{target!r} cannot be loaded: {type(error).__name__}: {error}") from error
-    if not callable(found):
-        raise PluginError(f"{target!r} is a {type(found).__name__}, not a callable")
-    return found
+    if not callable(attribute):
+        raise PluginError(f"{target!r} is a {type(attribute).__name__}, not a callable")
+    return attribute
 
 
 def build(
     target: Target, offered: Mapping[str, Any], explicit: Mapping[str, Any], what: str
 ) -> tuple[Any, dict[str, Any]]:
-    """Call `target` with keywords chosen by its signature.
+    """Call `target` with those keywords that its signature accepts.
 
     Args:
-        offered: keywords the core knows; those the signature lacks are left out.
-        explicit: keywords a person asked for; each must be accepted.
-        what: the thing's name in errors, such as "generator of dcgan".
+        target: a callable, or a string to import it by.
+        offered: keywords from the core; those that the signature lacks are left out.
+        explicit: keywords that the user has set; the signature must accept each of them.
+        what: the name of the result in messages, such as "the generator of dcgan".
 
     Returns:
-        What the call gave, and every keyword it was configured with, defaults included.
+        The result of the call, and its configuration: every keyword with its value, defaults included.
 
     Raises:
-        ConfigError: an unknown keyword, or values that the callable refuses.
-        PluginError: the target cannot be loaded or called with keywords alone.
+        ConfigError: a keyword is unknown, or the callable refuses a value.
+        PluginError: the target cannot be loaded, or cannot be called with keywords alone.
     """
     factory = resolve(target)
     parameters = inspect.signature(factory).parameters.values()
@@ -136,14 +145,14 @@ def build(
     for key in explicit:
         if key not in names:
             raise ConfigError(f"{what} has no setting {key!r}: {did_you_mean(key, names)}")
-    chosen = {key: value for key, value in {**offered, **explicit}.items() if key in names}
+    keywords = {key: value for key, value in {**offered, **explicit}.items() if key in names}
     defaults = {p.name: p.default for p in parameters if p.name in names and p.default is not p.empty}
-    missing = [p.name for p in parameters if p.name in names and p.default is p.empty and p.name not in chosen]
+    missing = [p.name for p in parameters if p.name in names and p.default is p.empty and p.name not in keywords]
     if missing:
-        raise PluginError(f"{what} takes {missing[0]!r} without a default; every setting needs one")
+        raise PluginError(f"{what} takes {missing[0]!r} without a default: give every setting a default")
     try:
-        return factory(**chosen), {**defaults, **chosen}
+        return factory(**keywords), {**defaults, **keywords}
     except (TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"{what} cannot be built with {chosen}: {error}") from error
+        raise ConfigError(f"{what} cannot be built with {keywords}: {error}") from error

@@ -1,8 +1,8 @@
-"""Finding plugins and loading each alone: one that fails is skipped whole and told once, everything else goes on.
+"""Finds the plugins and loads each by itself: one that fails is skipped as a whole and reported once.
 
-pluggy isolates nothing by itself: an entry point that raises takes the rest down, and a name that comes twice is
-dropped in silence. So every plugin gets a manager of its own and registers into a copy of the registry, which
-replaces the registry only when all of it went well.
+pluggy does not isolate plugins: an entry point that raises an error stops all the others, and a name that is
+registered twice is dropped silently. So each plugin gets a manager of its own and registers into a copy of the
+registry, which replaces the registry only if the plugin loads without an error.
 """
 
 import importlib.metadata
@@ -20,7 +20,7 @@ from ganzoo.zoo import hookspecs
 from ganzoo.zoo.registry import SINGULAR, Architecture, Component, DataSource, Entry, Registry, Weights
 
 GROUP = "ganzoo"
-"""The entry-point group; its built-in members come from the distribution of the same name."""
+"""The entry-point group. The built-in plugins belong to the distribution of the same name."""
 
 logger = logging.getLogger("ganzoo")
 
@@ -35,7 +35,7 @@ HOOKS: dict[str, tuple[str, type[Entry]]] = {
 
 @dataclass
 class PluginRecord:
-    """How loading one plugin went: `error` is None or says why it was skipped."""
+    """The outcome of loading one plugin: the names that it registered, by kind, or the error if it was skipped."""
 
     package: str
     name: str
@@ -53,13 +53,13 @@ _records: list[PluginRecord] = []
 
 
 def registry() -> Registry:
-    """The registry, with every installed plugin loaded into it on the first call."""
+    """The registry. The first call loads every installed plugin into it."""
     global _registry
     if _registry is None:
         _registry = Registry()
         try:
             _load_installed()
-        except PluginError:  # GANZOO_STRICT_PLUGINS: the next call must raise again, not find half a registry
+        except PluginError:  # GANZOO_STRICT_PLUGINS: the next call must raise it again, not return half a registry
             _registry = None
             _records.clear()
             raise
@@ -67,22 +67,22 @@ def registry() -> Registry:
 
 
 def records() -> list[PluginRecord]:
-    """One record per plugin found, the built-in ones first."""
+    """A record for each plugin, the built-in ones first."""
     registry()
     return list(_records)
 
 
 def register(plugin: object, name: str | None = None) -> None:
-    """Load a module or object with hooks in this process: for notebooks, scripts and tests.
+    """Load a plugin into this process alone, for notebooks, scripts and tests.
 
-    What was registered under the same name before is replaced, so that a notebook's cell can be run again.
+    It replaces an earlier plugin of the same name, so that a notebook's cell can be run again.
 
     Args:
-        plugin: anything with functions marked `@ganzoo.hookimpl`.
-        name: what to call it; by default the module's or class's own name.
+        plugin: a module or object with functions marked `@ganzoo.hookimpl`.
+        name: the plugin's name; by default that of the module or class.
 
     Raises:
-        PluginError: it breaks the contract; nothing of it is registered.
+        PluginError: the plugin breaks the contract; nothing of it is registered.
     """
     name = name or getattr(plugin, "__name__", None) or type(plugin).__name__
     record = PluginRecord("in-process", name)
@@ -91,10 +91,13 @@ def register(plugin: object, name: str | None = None) -> None:
 
 
 def unregister(name: str) -> None:
-    """Take what `register` brought under `name` out again.
+    """Remove a plugin that `register` loaded, with all its entries.
+
+    Args:
+        name: the plugin's name.
 
     Raises:
-        PluginError: nothing was registered in this process under that name.
+        PluginError: no plugin of that name was registered in this process.
     """
     global _registry
     label = PluginRecord("in-process", name).label
@@ -105,7 +108,7 @@ def unregister(name: str) -> None:
 
 
 def _without(label: str) -> Registry:
-    """A copy of the registry without what one plugin brought."""
+    """A copy of the registry without the entries of one plugin."""
     copy = registry().copy()
     for table in vars(copy).values():
         for key in [key for key, entry in table.items() if entry.plugin == label]:
@@ -114,20 +117,20 @@ def _without(label: str) -> Registry:
 
 
 def _load_installed() -> None:
-    wanted = os.environ.get("GANZOO_PLUGINS")
-    packages = None if wanted is None else {part.strip() for part in wanted.split(",") if part.strip()}
-    found: dict[str, tuple[PluginRecord, importlib.metadata.EntryPoint]] = {}
+    selection = os.environ.get("GANZOO_PLUGINS")
+    packages = None if selection is None else {part.strip() for part in selection.split(",") if part.strip()}
+    plugins: dict[str, tuple[PluginRecord, importlib.metadata.EntryPoint]] = {}
     for distribution in importlib.metadata.distributions():
         if points := [point for point in distribution.entry_points if point.group == GROUP]:
-            metadata = distribution.metadata  # parsed anew at each access, so not asked for where it is not needed
+            metadata = distribution.metadata  # parsed at each access, so only where it is needed
             for point in points:
                 record = PluginRecord(metadata["Name"] or "unknown", point.name, metadata["Version"] or "")
                 if packages is None or record.package == GROUP or record.package in packages:
-                    found.setdefault(record.label, (record, point))  # the first on sys.path is the one that imports
-    for record, point in sorted(found.values(), key=lambda pair: (pair[0].package != GROUP, pair[0].label)):
+                    plugins.setdefault(record.label, (record, point))  # the first on sys.path is the one to import
+    for record, point in sorted(plugins.values(), key=lambda pair: (pair[0].package != GROUP, pair[0].label)):
         _records.append(record)
         try:
-            # SystemExit too: a module that calls sys.exit when imported must not end `ganzoo list`.
+            # SystemExit too: a module that calls sys.exit at import must not end `ganzoo list`.
             try:
                 plugin = point.load()
             except (Exception, SystemExit) as error:
@@ -150,12 +153,12 @@ def _skip(record: PluginRecord, why: str, cause: Exception | None = None) -> Non
 
 
 def _load(plugin: object, record: PluginRecord, staged: Registry) -> None:
-    """Run the plugin's hooks against `staged`, and make that the registry if all went well."""
+    """Let the plugin's hooks register into `staged`, which becomes the registry if none of them fails."""
     global _registry
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     try:
-        _look_over(plugin)
+        _check_hooks(plugin)
         manager.register(plugin, record.label)
         manager.check_pending()
         if not manager.get_hookcallers(plugin):
@@ -169,8 +172,8 @@ def _load(plugin: object, record: PluginRecord, staged: Registry) -> None:
     _registry = staged
 
 
-def _look_over(plugin: object) -> None:
-    """Refuse mistakes in hooks that pluggy tells in its own words or not at all."""
+def _check_hooks(plugin: object) -> None:
+    """Refuse mistakes in hooks that pluggy reports in its own terms or not at all."""
     for name in dir(plugin):
         hook = getattr(plugin, name, None)
         marked = hasattr(hook, f"{GROUP}_impl")
@@ -179,18 +182,18 @@ def _look_over(plugin: object) -> None:
         if marked and name not in HOOKS:
             raise PluginError(f"there is no hook {name!r}: {did_you_mean(name, HOOKS)}")
         if marked and (others := set(signature(hook).parameters) - {"register"}):  # type: ignore[arg-type]
-            raise PluginError(f"{name} takes {', '.join(sorted(others))}: a hook's one argument is called register")
+            raise PluginError(f"{name} takes {', '.join(sorted(others))}: a hook's only argument is register")
 
 
 def _register(
     staged: Registry, record: PluginRecord, kind: str, entry_type: type[Entry], *args: Any, **kwargs: Any
 ) -> None:
-    """What a hook gets as `register`: makes the entry, so its signature is the entry's."""
+    """The `register` callback of a hook. Its arguments are those of the entry that it creates."""
     try:
         entry = entry_type(*args, plugin=record.label, **kwargs)
     except TypeError as error:
         name = repr(args[0]) if args else "..."
-        told = str(error).removeprefix(f"{entry_type.__name__}.__init__() ")
-        raise PluginError(f"register({name}, ...) of {SINGULAR[kind]}: {told}") from error
+        message = str(error).removeprefix(f"{entry_type.__name__}.__init__() ")
+        raise PluginError(f"register({name}, ...) of {SINGULAR[kind]}: {message}") from error
     staged.add(kind, entry)
     record.provides.setdefault(kind, []).append(entry.name)

@@ -1,4 +1,4 @@
-"""What is registered: plain dicts of architectures, losses, penalties, data and weights. Imports no torch."""
+"""The registry: plain dicts of architectures, losses, penalties, data sets and weights. Imports no torch."""
 
 import importlib.util
 import re
@@ -16,7 +16,7 @@ TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered thing. `plugin` is the "package:name" that brought it."""
+    """One registered thing. `plugin` is the "package:name" of the plugin that registered it."""
 
     name: str
     _: KW_ONLY
@@ -24,13 +24,13 @@ class Entry:
     summary: str = ""
 
     def targets(self) -> dict[str, Target]:
-        """What this entry imports or calls when it is used, by role."""
+        """The callables that this entry uses, or the strings to import them by, by role."""
         return {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture(Entry):
-    """Two networks, what trains them, and recipes: differences from the default configuration."""
+    """Two networks, their loss and objective, and recipes, which are differences from the default configuration."""
 
     generator: Target
     discriminator: Target
@@ -58,7 +58,7 @@ class Component(Entry):
 
 @dataclass(frozen=True)
 class DataSource(Entry):
-    """Training data by name."""
+    """A data set and its loader."""
 
     loader: Target
     _: KW_ONLY
@@ -91,7 +91,7 @@ E_ = TypeVar("E_", bound=Entry)
 
 
 class Registry:
-    """Everything registered, a dict per kind. Names are unique within a kind."""
+    """All entries, in a dict for each kind. Names are unique within a kind."""
 
     def __init__(self) -> None:
         self.architectures: dict[str, Architecture] = {}
@@ -101,24 +101,24 @@ class Registry:
         self.weights: dict[str, Weights] = {}
 
     def copy(self) -> "Registry":
-        """A copy that can be added to without changing this one."""
-        twin = Registry()
+        """A copy whose entries can change without changing this registry."""
+        other = Registry()
         for kind, entries in vars(self).items():
-            setattr(twin, kind, dict(entries))
-        return twin
+            setattr(other, kind, dict(entries))
+        return other
 
     def add(self, kind: str, entry: Entry) -> None:
         """Add `entry` under `kind`.
 
         Raises:
-            PluginError: a name that is malformed or taken, or a target whose module does not exist.
+            PluginError: the name is malformed or taken, or a target's module does not exist.
         """
         table: dict[str, Entry] = getattr(self, kind)
         what = SINGULAR[kind]
         pattern = rf"{NAME.pattern}\.{NAME.pattern}" if kind == "weights" else NAME.pattern
         if not re.fullmatch(pattern, entry.name):
-            form = "ARCHITECTURE.TAG, each of" if kind == "weights" else "made of"
-            raise PluginError(f"{what} name {entry.name!r} must be {form} lower-case letters, digits and underscores")
+            form = "have the form ARCHITECTURE.TAG, each of" if kind == "weights" else "consist of"
+            raise PluginError(f"the {what} name {entry.name!r} must {form} lower-case letters, digits and underscores")
         if entry.name in table:
             raise PluginError(f"the {what} name {entry.name!r} is taken by {table[entry.name].plugin}")
         for role, target in entry.targets().items():
@@ -129,7 +129,7 @@ class Registry:
         """The entry called `name`.
 
         Raises:
-            UnknownNameError: there is none; names the nearest.
+            UnknownNameError: there is none; the message names the nearest.
         """
         if name not in table:
             raise UnknownNameError(f"no {what} is called {name!r}: {did_you_mean(name, table)}")
@@ -155,10 +155,10 @@ SINGULAR = {
 
 
 def check_target(target: Target, what: str) -> None:
-    """Refuse a target that could never resolve, without importing its module.
+    """Refuse a target that could never be resolved, without importing its module.
 
     Raises:
-        PluginError: neither a callable nor a "package.module:attribute" string, or no such module.
+        PluginError: it is neither a callable nor a "package.module:attribute" string, or there is no such module.
     """
     if callable(target):
         return
@@ -166,8 +166,8 @@ def check_target(target: Target, what: str) -> None:
         raise PluginError(f"the {what} must be a callable or 'package.module:attribute', not {target!r}")
     module = target.partition(":")[0]
     try:
-        found = importlib.util.find_spec(module)
+        spec = importlib.util.find_spec(module)
     except (ImportError, ValueError) as error:
-        raise PluginError(f"the {what} names the module {module!r}: {error}") from error
-    if found is None:
+        raise PluginError(f"the {what} names the module {module!r}, which cannot be found: {error}") from error
+    if spec is None:
         raise PluginError(f"the {what} names the module {module!r}, which does not exist")

@@ -186,7 +186,7 @@ def test_a_damaged_cache_is_told_and_made_again(folder, caplog, damage):
     damage(cache)
     caplog.clear()
     assert np.array_equal(load(str(folder), image_size=16).items, by_itself(folder))
-    assert "half-written or damaged" in caplog.text
+    assert "incomplete or damaged" in caplog.text
     assert sorted(path.name for path in cache.iterdir()) == ["index.json", "items.npy"]
     caplog.clear()
     load(str(folder), image_size=16)
@@ -206,7 +206,7 @@ def test_a_full_disk(large):
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
     done = subprocess.run([sys.executable, "-c", limit + LOAD, large, "INFO"], capture_output=True, text=True)
     assert done.stdout.split() == ["24", str(zlib.crc32(by_itself(large)))], done.stderr
-    assert "cannot be kept" in done.stderr
+    assert "cannot be cached" in done.stderr
     assert [list(cache.iterdir()) for cache in caches()] == [[]]
 
 
@@ -230,7 +230,7 @@ def test_killed_while_decoding(large, caplog):
     process.wait()
     assert any(list(cache.glob("*.tmp")) for cache in caches())
     assert np.array_equal(load(str(large), image_size=16).items, by_itself(large))
-    assert "half-written or damaged" in caplog.text
+    assert "incomplete or damaged" in caplog.text
     assert not list(caches()[0].glob("*.tmp"))
 
 
@@ -376,7 +376,7 @@ def test_columns_to_choose_from(parquet):
     assert data.labels.tolist() == [0, 1, 2, 0, 1, 2]
     with pytest.raises(DataError, match="no column 'fine' of images"):
         load("hf:./set", options={"column": "fine"})
-    with pytest.raises(DataError, match="no column 'middle': there is left, right, fine, coarse"):
+    with pytest.raises(DataError, match="no column 'middle': choose from left, right, fine, coarse"):
         load("hf:./set", options={"column": "left", "label": "middle"})
     with pytest.raises(DataError, match="has other values than"):
         load("hf:./set", options={"column": "left", "label": "right"})
@@ -384,7 +384,7 @@ def test_columns_to_choose_from(parquet):
 
 def test_a_data_set_without_images(parquet):
     parquet(names=(), caption=parquet.Value("string", ["a"]))
-    with pytest.raises(DataError, match="no column of images: there is caption"):
+    with pytest.raises(DataError, match="no column of images, only caption"):
         load("hf:./set")
 
 
@@ -452,10 +452,10 @@ def test_train_is_taken_of_train_and_test(tmp_path, zipped, caplog):
     data = load(str(path))
     assert data.items[:, 0, 0, 0].tolist() == [0, 4, 1]
     assert data.labels.tolist() == [0, 0, 1]
-    assert "taking the 3 images in train/" in caplog.text
+    assert "using the 3 images in train/" in caplog.text
     assert has_test_split(str(path))
     assert load(str(path), options={"split": "test"}).items[:, 0, 0, 0].tolist() == [2, 3]
-    with pytest.raises(DataError, match="no split 'val': there is test, train"):
+    with pytest.raises(DataError, match="no split 'val': choose from test, train"):
         load(str(path), options={"split": "val"})
 
 

@@ -216,7 +216,7 @@ def test_modes_of_stacked_digits():
     sevens = Draws(DIGITS.items[DIGITS.labels == 7][:100], channels=3)
     assert evaluator(sevens).values["modes"] < 30
     assert Evaluator(stacked, features="mnist", metrics=["modes"]).n == 26_000
-    with pytest.raises(EvaluationError, match="one class an image"):
+    with pytest.raises(EvaluationError, match="one class for each image"):
         Evaluator(stacked, features="mnist", metrics=["is"])
 
 
@@ -355,7 +355,7 @@ def test_a_cached_result_is_not_computed_again(ganzoo_cli, run, shared_cache, mo
         path.write_bytes(b"damaged")
     code, mended, err = ganzoo_cli(*command)
     assert mended == later
-    assert err.count("is damaged, computing it anew") == 3
+    assert err.count("is damaged and is computed again") == 3
 
 
 def test_eval_prints_a_table_and_its_protocol(ganzoo_cli):

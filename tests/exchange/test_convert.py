@@ -231,7 +231,7 @@ def test_options():
         convert("vanilla", tensors, activations="relu")
     with pytest.raises(ganzoo.ConfigError, match="activation must be one of"):
         convert("vanilla", tensors, activation="swash")
-    with pytest.raises(WeightsError, match="has z_dim=4, not 5: leave it out"):
+    with pytest.raises(WeightsError, match="has z_dim=4 according to its weights, not 5: leave it out"):
         convert("vanilla", tensors, z_dim=5)
     with pytest.raises(WeightsError, match="cannot read these weights: TypeError"):
         convert("vanilla", tensors, channels="many")
@@ -247,7 +247,7 @@ def changed(state, **changes):
 
 
 BROKEN = {
-    "a bias": ({"main__0__bias": torch.zeros(32)}, "no place for 'main.0.bias', and nothing is dropped unseen"),
+    "a bias": ({"main__0__bias": torch.zeros(32)}, "no place for 'main.0.bias', and no tensor may be left over"),
     "another tensor": ({"main__1__scale": torch.ones(1)}, "no place for 'main.1.scale'"),
     "outside": ({"noise": torch.ones(1)}, "layer 'main.0' .* should be a transposed convolution in an nn.Sequential"),
     "no variance": ({"main__4__running_var": None}, "nothing fills 'layers.4.running_var'"),
@@ -257,8 +257,8 @@ BROKEN = {
     "3x3": ({"main__6__weight": torch.zeros(16, 8, 3, 3)}, r"layer '6' with .* should have \(16, 8, 4, 4\)"),
     "5x5": ({"main__0__weight": torch.zeros(10, 32, 5, 5)}, "layer '0' .* should have a kernel of 4x4 or 7x7"),
     "no end": ({"main__12__weight": None}, "8 layers do not alternate"),
-    "NaN": ({"main__4__bias": torch.full((16,), torch.nan)}, "layers.4.bias .* infinities or NaN"),
-    "too large for fp32": ({"main__4__bias": torch.full((16,), 1e300, dtype=torch.float64)}, "infinities or NaN"),
+    "NaN": ({"main__4__bias": torch.full((16,), torch.nan)}, "layers.4.bias .* NaN or infinite"),
+    "too large for fp32": ({"main__4__bias": torch.full((16,), 1e300, dtype=torch.float64)}, "NaN or infinite"),
     "integers": ({"main__4__bias": torch.zeros(16, dtype=torch.int64)}, "is torch.float32, not torch.int64"),
     "complex": ({"main__4__bias": torch.zeros(16, dtype=torch.complex64)}, "is torch.float32, not torch.complex64"),
 }

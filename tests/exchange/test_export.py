@@ -178,7 +178,7 @@ def test_a_file_is_overwritten_only_when_told_so(workplace):
         (OneBatch, "OneBatch cannot be exported to ONNX: .*invalid"),
         (Labelled, "Labelled cannot be exported to ONNX: .*labels"),
         (Pair, "Pair cannot be exported to ONNX: .*latents are not one float tensor"),
-        (Two, "Two cannot be exported to ONNX: .*not give one tensor"),
+        (Two, "Two cannot be exported to ONNX: .*not return one tensor"),
     ],
 )
 def test_what_cannot_be_exported_leaves_nothing_behind(broken, message, workplace, capfd):

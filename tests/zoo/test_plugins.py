@@ -109,13 +109,13 @@ CAUSES = {
     "raises_in_hook": "boom in hook",
     "misspelt_hook": "no hook 'register_architecturs': did you mean 'register_architectures'?",
     "taken_name": "'dcgan' is taken by ganzoo:dcgan",
-    "unknown_argument": "register_architectures takes zoo: a hook's one argument is called register",
+    "unknown_argument": "register_architectures takes zoo: a hook's only argument is register",
     "missing_module": "no_such_module",
     "no_hooks": "@ganzoo.hookimpl",
     "unknown_keyword": "register('odd', ...) of architecture: got an unexpected keyword argument 'generatr'",
     "unmarked_hook": "register_architectures is not marked with @ganzoo.hookimpl",
     "weights_without_license": "register('dcgan.mine', ...) of weights: missing 1 required keyword",
-    "weights_without_tag": "weights name 'mine' must be ARCHITECTURE.TAG",
+    "weights_without_tag": "weights name 'mine' must have the form ARCHITECTURE.TAG",
 }
 
 

@@ -1,4 +1,4 @@
-"""A small classifier of handwritten digits, whose penultimate layer measures generators of them. See README.md."""
+"""A small classifier of handwritten digits, whose penultimate layer gives the features of digits. See README.md."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ CLASSES = 10
 
 
 class DigitClassifier(nn.Module):
-    """Grey images (N, 1, 28, 28) in [-1, 1] to features (N, 64), not negative, and logits (N, 10)."""
+    """Maps grey images (N, 1, 28, 28) in [-1, 1] to features (N, 64), which are at least 0, and logits (N, 10)."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,7 @@
-"""Trains the classifier: `python -m ganzoo.mnist_features.train --data-dir FOLDER`, where torchvision's MNIST lies."""
+"""Trains the digit classifier: `python -m ganzoo.evaluation.mnist_features.train --data-dir FOLDER`.
+
+FOLDER is that of torchvision's MNIST.
+"""
 
 import argparse
 import math
@@ -19,7 +22,7 @@ LR = 2e-3
 
 
 def augment(images: Tensor, rng: Rng) -> Tensor:
-    """Each image turned by up to 10 degrees, scaled by up to 10 % and shifted by up to 2 pixels."""
+    """Rotate each image by up to 10 degrees, scale it by up to 10 % and shift it by up to 2 pixels."""
     n = len(images)
     angle = (2 * rng.rand(n) - 1) * math.radians(10)
     scale = 1 + 0.1 * (2 * rng.rand(n) - 1)
@@ -33,8 +36,8 @@ def augment(images: Tensor, rng: Rng) -> Tensor:
 def accuracy(model: DigitClassifier, images: Tensor, labels: Tensor) -> float:
     model.eval()
     with torch.no_grad():
-        found = torch.cat([model(part)[1].argmax(1) for part in torch.split(images, 1000)])
-    return (found == labels).double().mean().item()
+        predictions = torch.cat([model(part)[1].argmax(1) for part in torch.split(images, 1000)])
+    return (predictions == labels).double().mean().item()
 
 
 def main() -> None:
@@ -67,9 +70,9 @@ def main() -> None:
             optimizer.step()
             schedule.step()
         print(f"epoch {epoch + 1}: {time.perf_counter() - began:.0f} s, last loss {loss.item():.4f}", flush=True)
-    reached = accuracy(model, *test)  # looked at once, at the end: nothing was chosen by it
-    print(f"{reached:.2%} of the {len(test[1])} test digits")
-    save_file(model.state_dict(), WEIGHTS, metadata={"test_accuracy": f"{reached:.4f}"})
+    test_accuracy = accuracy(model, *test)  # computed once, after training, so that no choice depends on it
+    print(f"{test_accuracy:.2%} of the {len(test[1])} test digits are classified correctly")
+    save_file(model.state_dict(), WEIGHTS, metadata={"test_accuracy": f"{test_accuracy:.4f}"})
     print(f"{WEIGHTS}: {WEIGHTS.stat().st_size:,} bytes")
 
 

@@ -30,7 +30,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, Self
 from urllib.parse import parse_qs, unquote, urlencode
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 USER, ORG, STRANGER = "tester", "gan-lab", "stranger"
 WRITE_TOKEN, READ_TOKEN, STRANGER_TOKEN = "hf_testerCanWrite01", "hf_testerCanOnlyRead02", "hf_strangerCanWrite03"

@@ -6,6 +6,7 @@ WORLD_SIZE=… RANK=… python worker.py OUT CASE…
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -61,24 +62,24 @@ def main(out: Path, cases: list[str]) -> None:
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     ganzoo.register(tiny)
-    recorder.save_pretrained = lambda run, folder, **_: folder.mkdir()  # published weights are float32
+    vars(recorder)["save_pretrained"] = lambda run, folder, **_: folder.mkdir()  # published weights are float32
     for case in cases:
         name, *settings = case.split(":")  # NAME[:accumulate=2[:steps=10]...]
-        undo = []
+        undo: list[tuple[Any, str, Any]] = []
 
         def patch(owner, attribute, value, undo=undo):
             undo.append((owner, attribute, getattr(owner, attribute)))
             setattr(owner, attribute, value)
 
         sabotage(name, patch)
-        asked = {"out": str(out / "runs" / name), **SGD, **CASES[name]}
+        chosen: dict[str, Any] = {"out": str(out / "runs" / name), **SGD, **CASES[name]}
         resume = False
         for setting in settings:
             key, _, value = setting.partition("=")
             resume = resume or key == "resume"
             if key != "resume":
-                asked[key] = int(value) if value.isdigit() else value
-        run = ganzoo.train(ganzoo.TrainConfig(**asked), resume=resume)
+                chosen[key] = int(value) if value.isdigit() else value
+        run = ganzoo.train(ganzoo.TrainConfig(**chosen), resume=resume)
         for owner, attribute, value in undo:
             setattr(owner, attribute, value)
         learned = {

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,15 @@ def peaks(precisions: list[str], device: str, seconds: float) -> dict[str, dict[
             shortest = min(shortest, time.perf_counter() - began)
         return shortest
 
+    def there_and_back(conv: torch.nn.Conv2d, x: torch.Tensor, gradient: torch.Tensor) -> None:
+        conv(x).backward(gradient)
+
     found: dict[str, dict[str, float]] = {"gemm": {}, "conv": {}}
     side, batch = (8192, 512) if device == "cuda" else (2048, 64)
     for precision in precisions:
-        kind = {"dtype": torch.float32 if precision == "fp32" else torch.bfloat16, "device": device}
+        kind: dict[str, Any] = {"dtype": torch.float32 if precision == "fp32" else torch.bfloat16, "device": device}
         a, b = torch.randn(side, side, **kind), torch.randn(side, side, **kind)
-        found["gemm"][precision] = 2 * side**3 / best(lambda a=a, b=b: a @ b)
+        found["gemm"][precision] = 2 * side**3 / best(partial(torch.matmul, a, b))
         found["conv"][precision] = 0.0
         for channels, size in ((64, 32), (128, 16), (256, 8)):
             for layout in (torch.contiguous_format, torch.channels_last):
@@ -95,7 +99,7 @@ def peaks(precisions: list[str], device: str, seconds: float) -> dict[str, dict[
                 x = torch.randn(batch, channels, size, size, **kind).to(memory_format=layout).requires_grad_()
                 out = torch.randn_like(conv(x))
                 flops = 3 * 2 * out.numel() * channels * 16
-                rate = flops / best(lambda conv=conv, x=x, out=out: conv(x).backward(out))
+                rate = flops / best(partial(there_and_back, conv, x, out))
                 found["conv"][precision] = max(found["conv"][precision], rate)
     return found
 
@@ -133,7 +137,7 @@ def variants(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     from ganzoo import TrainConfig
     from ganzoo.training.settings import choose_precision
 
-    found = {"fp32": {"precision": "fp32"}}
+    found: dict[str, dict[str, Any]] = {"fp32": {"precision": "fp32"}}
     if "bf16" in options.variants:
         if choose_precision(TrainConfig("dcgan", auto_precision="bf16"), torch.device(options.device)) == "bf16":
             found["bf16"] = {"precision": "bf16"}

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
+from torchvision import transforms  # type: ignore[import-untyped]
 
 Z_DIM = 100
 Networks = tuple[nn.Module, nn.Module]
@@ -198,7 +198,7 @@ def wgan(networks: Networks, dataset: Dataset, batch_size: int, device: torch.de
             seen = 0
 
 
-def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
     alpha = torch.rand(real.size(0), 1, 1, 1, device=real.device)
     between = (alpha * real + (1 - alpha) * fake).requires_grad_(True)
     scores = critic(between)

@@ -110,7 +110,7 @@ def test_fid_has_its_closed_form():
 
 @pytest.mark.parametrize(("n", "m", "k"), [(60, 50, 3), (1300, 40, 5)])
 def test_prdc_is_what_brute_force_counts(n, m, k):
-    from torch_fidelity.metric_prc import prc_features_to_metric
+    from torch_fidelity.metric_prc import prc_features_to_metric  # type: ignore[import-untyped]
 
     generator = torch.Generator().manual_seed(0)
     real, fake = torch.randn(n, 3, generator=generator), 0.7 * torch.randn(m, 3, generator=generator) + 0.5
@@ -445,7 +445,7 @@ def test_timm_features_from_a_file(timm_file, tmp_path):
 
 def test_features_that_cannot_be_had_offline(monkeypatch, tmp_path):
     import huggingface_hub
-    from torch_fidelity import feature_extractor_inceptionv3 as library
+    from torch_fidelity import feature_extractor_inceptionv3 as library  # type: ignore[import-untyped]
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(library, "URL_INCEPTION_V3", "http://127.0.0.1:9/weights-inception.pth")

@@ -11,8 +11,7 @@ import sys
 
 import pytest
 import torch
-from huggingface_hub import constants
-from huggingface_hub.utils import close_session
+from huggingface_hub import close_session, constants
 from safetensors.torch import load_file, save_file
 
 import ganzoo

@@ -17,9 +17,8 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 import httpx2
 import numpy as np
 import pytest
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, close_session, constants
 from huggingface_hub import errors as hf
-from huggingface_hub.utils import close_session
 from safetensors.numpy import load_file, save
 
 import hub_server

@@ -17,7 +17,6 @@ import ganzoo
 import tiny
 from ganzoo import TrainConfig
 from ganzoo.data.dataset import Batches
-from ganzoo.devices import choose_device
 from ganzoo.rng import stream_seed
 from ganzoo.store import runs
 from ganzoo.training import phases
@@ -541,14 +540,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_whole_checkp
 
 
 # Devices
-
-
-def test_devices():
-    assert choose_device("cpu") == torch.device("cpu")
-    assert choose_device("auto").type in ("cpu", "cuda", "mps")
-    for name, message in (("gpu", "auto, cpu, cuda"), ("cuda:99", "cuda:99"), ("xla", "xla")):
-        with pytest.raises(ganzoo.ConfigError, match=message):
-            choose_device(name)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")

@@ -43,6 +43,9 @@ def replacing(path: Path, *, overwrite: bool = True, durable: bool = False, shar
     owner = f".{os.getpid()}" if shared else ""
     temporary = path.with_name(f".{path.name}{owner}.tmp")
     remove(temporary)
+    before = _before(path)
+    if before.exists() and not path.exists():  # a process was killed between the two steps of `_swap`
+        os.rename(before, path)
     try:
         yield temporary
         if durable:
@@ -59,7 +62,7 @@ def replacing(path: Path, *, overwrite: bool = True, durable: bool = False, shar
 
 def _swap(new: Path, path: Path) -> None:
     """Put the folder `new` in place of a folder that is not empty, which no single system call can do."""
-    before = path.with_name(f".{path.name}.before")
+    before = _before(path)
     remove(before)
     os.rename(path, before)
     try:
@@ -68,6 +71,11 @@ def _swap(new: Path, path: Path) -> None:
         os.rename(before, path)
         raise
     remove(before)
+
+
+def _before(path: Path) -> Path:
+    """Where a folder lies while another one takes its place."""
+    return path.with_name(f".{path.name}.before")
 
 
 def remove(path: Path) -> None:

@@ -3,7 +3,6 @@
 A spec is a registered name (`digits`, `mnist`, ...), a folder or zip of images, or `hf:ORG/NAME`.
 """
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from ganzoo.data.cache import load_images
 from ganzoo.data.folders import has_split, open_path
 from ganzoo.data.hub_dataset import open_hub
 from ganzoo.errors import ConfigError, DataError, UnknownNameError, did_you_mean
+from ganzoo.files import tensor_hash
 from ganzoo.rng import Rng, to_device
 from ganzoo.zoo.networks import build, resolve
 from ganzoo.zoo.plugins import registry
@@ -88,11 +88,10 @@ class Data:
 
     def digest(self) -> str:
         """SHA-256 of the items' shape, type and bytes, in hexadecimal."""
-        digest = hashlib.sha256(f"{tuple(self.items.shape)} {self.items.dtype}".encode())
         items = self.items
-        for tensor in (items.source, items.table) if isinstance(items, Composed) else (items,):
-            digest.update(tensor.contiguous().numpy().data)
-        return digest.hexdigest()
+        first, *rest = (items.source, items.table) if isinstance(items, Composed) else (items,)
+        header = f"{tuple(items.shape)} {items.dtype}"
+        return tensor_hash([(header, first), *(("", tensor) for tensor in rest)])
 
 
 def load(

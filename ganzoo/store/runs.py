@@ -298,4 +298,5 @@ def save_picture(folder: Path, step: int, picture: Image.Image) -> None:
     """
     path = folder / "samples" / f"{step_name(step)}.png"
     with _writing(path):
+        path.parent.mkdir(exist_ok=True)  # someone may have cleared the samples away
         picture.save(path)

@@ -208,3 +208,13 @@ def test_where_caches_lie(monkeypatch, tmp_path):
     assert files.cache_folder() == tmp_path / "xdg" / "ganzoo"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert files.cache_folder() == tmp_path / ".cache" / "ganzoo"
+
+
+def test_a_folder_whose_replacement_was_killed_half_way_comes_back(tmp_path):
+    """The old folder lies aside for the moment between two renames."""
+    target = tmp_path / "target"
+    write_folder(tmp_path / ".target.before", "old")
+    with pytest.raises(Interrupted), replacing(target) as temporary:
+        half(write_folder, temporary)
+    assert "old" in str(contents(target))
+    assert names(tmp_path) == ["target"]

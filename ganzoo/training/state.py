@@ -96,6 +96,8 @@ class State:
         self.optimizers = {"g_optimizer": self.g_optimizer, "d_optimizer": self.d_optimizer}
         self.g_reduce, self.d_reduce = Reducer(world, g_parameters), Reducer(world, self.d_parameters)
         self.schedules = Schedules(config, players.penalties)
+        self._averages: list[Tensor] = list(self.ema.parameters())
+        self._raw: list[Tensor] = list(self.g.parameters())
         self.means = Means()
         self.step = 0
         self.best: dict[str, float] | None = None  # the step and the fid of the best checkpoint
@@ -114,9 +116,7 @@ class State:
     @torch.no_grad()
     def average(self) -> None:
         """Update the averaged generator's parameters."""
-        average: list[Tensor] = list(self.ema.parameters())
-        raw: list[Tensor] = list(self.g.parameters())
-        torch._foreach_lerp_(average, raw, 1 - self.schedules.decay(self.step))
+        torch._foreach_lerp_(self._averages, self._raw, 1 - self.schedules.decay(self.step))
 
     @torch.no_grad()
     def refresh(self) -> None:

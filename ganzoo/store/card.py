@@ -1,4 +1,4 @@
-"""The model card: Markdown with metadata, from the template in model_cards/."""
+"""The model card: Markdown with metadata, rendered from the template in model_cards/."""
 
 import json
 import re
@@ -17,7 +17,7 @@ SNIPPET = re.compile(r'from_pretrained\("([^"\n]*)"\)')
 
 
 def cards_folder() -> Path:
-    """Where model_cards/ is: inside the package in a wheel, beside it in a checkout."""
+    """The folder model_cards/: inside the package if that was installed from a wheel, beside it in a checkout."""
     here = Path(__file__).parent.parent
     inside = here / "model_cards"
     return inside if inside.is_dir() else here.parent / "model_cards"
@@ -33,16 +33,16 @@ def render_card(
     shape: tuple[int, ...],
     picture: str,
 ) -> str:
-    """A model's README.md.
+    """Render a model's README.md.
 
     Args:
-        model: what its config.json holds.
-        training: what its training.json holds; empty for imported weights.
-        name: what people load it by.
-        license: of the weights, as the Hub spells it; empty: not stated.
-        parameters: of the generator.
-        shape: of one item.
-        picture: the file of samples, if there is one.
+        model: the content of its config.json.
+        training: the content of its training.json; empty for imported weights.
+        name: the SOURCE that loads it.
+        license: the licence of the weights, as the Hub spells it; empty: not stated.
+        parameters: the number of the generator's parameters.
+        shape: the shape of one item.
+        picture: the name of the grid of samples; empty without one.
     """
     from huggingface_hub import ModelCard, ModelCardData
 
@@ -83,10 +83,10 @@ def render_card(
 
 
 def with_scores(text: str, results: Sequence[Result]) -> str:
-    """The card with these results in its metadata and under "Scores", in place of what is there."""
+    """The card with these results, and no others, in its metadata and under "Scores"."""
     from huggingface_hub import EvalResult, ModelCard
 
-    groups: dict[str, list[Result]] = {}  # results that differ in the seed alone
+    groups: dict[str, list[Result]] = {}  # results that differ only in the seed
     for result in results:
         generated = {**result.protocol["generated"], "seed": None}
         groups.setdefault(json.dumps({**result.protocol, "generated": generated}), []).append(result)
@@ -126,7 +126,7 @@ def _command(source: str, group: Sequence[Result]) -> str:
 
 
 def _score_table(group: Sequence[Result]) -> str:
-    """A row for each figure: its mean over the group, and beside it the floor."""
+    """A table with a row for each figure: its mean over the group, and its floor."""
     first, floor = group[0], group[0].floor or {}
     n = first.protocol["generated"]["n"]
     rows = [f"| | {n:,} samples | {floor['n']:,.0f} test images |" if floor else f"| | {n:,} samples |"]
@@ -155,26 +155,26 @@ def _conditions(group: Sequence[Result]) -> str:
 
 
 def rename_source(text: str, name: str) -> str:
-    """The card with its snippet and commands loading `name` instead."""
+    """The card with `name` as the SOURCE in its snippet and commands."""
     text = SNIPPET.sub(f'from_pretrained("{name}")', text)
     return re.sub(r"^ganzoo eval \S+", f"ganzoo eval {name}", text, flags=re.MULTILINE)
 
 
 def source_name(text: str) -> str:
-    """What the card's snippet loads."""
+    """The SOURCE in the card's snippet."""
     (name,) = SNIPPET.findall(text)
     return str(name)
 
 
 def card_license(text: str) -> str:
-    """The licence in a card's metadata; empty if it states none."""
+    """The licence in a card's metadata; empty if there is none."""
     from huggingface_hub import ModelCard
 
     return str(ModelCard(text).data.get("license") or "")
 
 
 def relicense(text: str, license: str) -> str:
-    """The card with another licence of the weights."""
+    """The card with `license` as the licence of the weights."""
     from huggingface_hub import ModelCard
 
     card = ModelCard(text)

@@ -1,7 +1,7 @@
-"""The Hugging Face Hub's client, with timeouts, repetitions and errors of one kind.
+"""The client of the Hugging Face Hub, with timeouts, retries and errors of one kind.
 
-The client compares sizes but never contents, repeats some calls and not others, and has no timeout on most: so calls
-that it gives up on at once are repeated here, and every request has a timeout.
+The client itself has no timeout on most requests and retries only some calls. Here, every request has a timeout and the
+other calls are retried too.
 """
 
 import contextlib
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 WAITS = (0.5, 1, 2, 4)
-"""Seconds before each repetition of a call that failed for a passing reason."""
+"""Seconds before each retry of a call that failed for a passing reason."""
 LONGEST_WAIT = 30
 """The longest Retry-After that is honoured, in seconds."""
 TIMEOUT = 30
-"""Seconds a request may stay without an answer."""
+"""Seconds to wait for an answer to a request."""
 PASSING = (408, 429, 500, 502, 503, 504)
 """Status codes of passing failures."""
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class HubUnreachable(HubError):
-    """No answer: what is cached may still serve."""
+    """The Hub does not answer, so that a cached copy may be used."""
 
 
 def hub_client() -> "HfApi":
@@ -38,11 +38,11 @@ def hub_client() -> "HfApi":
 
 @contextlib.contextmanager
 def calling(repo_id: str, verb: str) -> Iterator[None]:
-    """A block of calls to the Hub: their requests have a timeout, and their errors become a HubError.
+    """In the block, requests to the Hub have a timeout, and errors of the client become a HubError.
 
     Args:
         repo_id: the repository, for the message.
-        verb: what is done to it, such as "fetch".
+        verb: the action, for the message, such as "fetch".
     """
     with _timeouts(), _errors(repo_id, verb):
         yield
@@ -68,7 +68,7 @@ def _timeouts() -> Iterator[None]:
 
 
 def patiently(call: Callable[[], T]) -> T:
-    """Repeat a call that fails for a passing reason, with growing waits."""
+    """Retry a call that fails for a passing reason, with growing waits."""
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -87,7 +87,7 @@ def patiently(call: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def _errors(repo_id: str, verb: str) -> Iterator[None]:
-    """Whatever the client raises, as one HubError that names the cause."""
+    """Turn every error of the client into a HubError that names the cause."""
     import httpx2
     from huggingface_hub import errors as hf
 
@@ -112,7 +112,7 @@ def _errors(repo_id: str, verb: str) -> Iterator[None]:
     except (httpx2.HTTPError, ConnectionError) as error:
         raise HubUnreachable(f"cannot {verb} {repo_id}: the Hub does not answer ({type(error).__name__})") from error
     except hf.EntryNotFoundError as error:
-        raise HubError(f"{repo_id} lacks a file that its listing has") from error
+        raise HubError(f"{repo_id} lacks a file that its listing names: try again later") from error
     except OSError as error:
         raise HubError(f"cannot {verb} {repo_id}: {error.strerror or str(error).splitlines()[0]}") from error
     except (ValueError, RuntimeError) as error:

@@ -43,15 +43,16 @@ def fetch(
     Args:
         repo_id: "ORG/NAME".
         revision: a branch, tag or commit; None: the main branch.
-        names: which files; those that the model was published without are left out.
+        names: the files to fetch; those that the model was published without are left out.
         local_files_only: make no request; a file that is not cached is an error.
 
     Returns:
         The snapshot's folder.
 
     Raises:
-        HubError: not there, no access, not reachable, offline and not cached.
-        WeightsError: not a ganzoo model, or a file that is damaged or larger than it may be.
+        HubError: there is no such repository or no access to it, the Hub cannot be reached, or a file is not cached and
+            no request may be made.
+        WeightsError: the repository holds no ganzoo model, or a file is damaged or too large.
     """
     from huggingface_hub import constants
 
@@ -63,7 +64,7 @@ def fetch(
             return cached
         if offline:
             raise HubError(
-                f"{repo_id}@{revision or 'main'} is not whole in the cache, and no request may be made: run "
+                f"{repo_id}@{revision or 'main'} is not whole in the cache, and requests are turned off: run "
                 f"`ganzoo pull {PREFIX}{repo_id}` with a connection first"
             )
     api = hub_client()
@@ -102,12 +103,12 @@ def _fetch_config(api: "HfApi", repo_id: str, commit: str, sizes: dict[str, int 
 def _fetch_checked(
     api: "HfApi", repo_id: str, commit: str, folder: Path, name: str, announced: int | None, config: ModelConfig
 ) -> None:
-    """Fetch one file, once more if its bytes differ from its hash, and leave no bad file behind."""
+    """Fetch one file, and a second time if its bytes differ from its hash. A damaged file is deleted."""
     size = config.files[name]["size"]
     limit = _size_limit(name, config)
     if announced != size or size > limit:
         raise WeightsError(
-            f"{repo_id}: {name} is announced with {announced} bytes, {CONFIG} says {size:,}, and at most {limit:,} "
+            f"{repo_id}: the Hub lists {name} with {announced} bytes, {CONFIG} with {size:,}, and at most {limit:,} "
             "would fit: it is not fetched"
         )
     path = _download(api, repo_id, commit, name)
@@ -120,7 +121,9 @@ def _fetch_checked(
         except WeightsError as error:
             path.resolve().unlink(missing_ok=True)
             path.unlink(missing_ok=True)
-            raise WeightsError(f"{repo_id}: {name} came twice with bytes that differ from its hash") from error
+            raise WeightsError(
+                f"{repo_id}: {name} came twice with bytes that differ from its hash: ask its owner to publish it again"
+            ) from error
 
 
 def _size_limit(name: str, config: ModelConfig) -> int:
@@ -132,7 +135,7 @@ def _size_limit(name: str, config: ModelConfig) -> int:
 
 
 def _remember_branch(repo_id: str, folder: Path, revision: str, commit: str) -> None:
-    """Note in the cache which commit a branch or tag was: downloads by commit do not, and it is needed offline."""
+    """Record the commit of a branch or tag in the cache. Downloads by commit do not, and it is needed offline."""
     reference = folder.parent.parent / "refs" / revision
     with calling(repo_id, "cache"):
         reference.parent.mkdir(parents=True, exist_ok=True)
@@ -140,14 +143,18 @@ def _remember_branch(repo_id: str, folder: Path, revision: str, commit: str) -> 
 
 
 def fetch_file(repo_id: str, name: str) -> Path:
-    """One file of any model repository's main branch. A cached one needs no request.
+    """Fetch one file from the main branch of a model repository. A cached one needs no request.
 
     Args:
         repo_id: "ORG/NAME".
         name: the file's name in the repository.
 
+    Returns:
+        The path of the file in the cache.
+
     Raises:
-        HubError: not there, no access, not reachable, offline and not cached.
+        HubError: there is no such file or no access to it, the Hub cannot be reached, or the file is not cached and no
+            request may be made.
     """
     from huggingface_hub import try_to_load_from_cache
 
@@ -156,12 +163,12 @@ def fetch_file(repo_id: str, name: str) -> Path:
         cached = try_to_load_from_cache(repo_id, name)
         if isinstance(cached, str):
             return Path(cached)
-        patiently(lambda: api.model_info(repo_id))  # fails at once where `_download` would try on
+        patiently(lambda: api.model_info(repo_id))  # fails at once where `_download` would keep trying
     return _download(api, repo_id, None, name)
 
 
 def _cached(repo_id: str, revision: str | None, names: Iterable[str]) -> Path | None:
-    """The cached snapshot, if it holds all these files with their hashes."""
+    """The folder of the cached snapshot, if it holds all these files with their hashes."""
     from huggingface_hub import try_to_load_from_cache
 
     with calling(repo_id, "look for"):
@@ -186,13 +193,17 @@ def _download(api: "HfApi", repo_id: str, commit: str | None, name: str, force: 
 
 
 def search(organisation: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
-    """ganzoo models on the Hub, the most downloaded first: anyone may tag theirs so, which is no recommendation.
+    """The models on the Hub with the tag "ganzoo", the most downloaded first. Anyone may use that tag.
+
+    Args:
+        organisation: only the models of this user or organisation.
+        limit: the largest number of models.
 
     Returns:
-        id, commit, author, licence and downloads of each.
+        "id", "commit", "author", "license" and "downloads" of each.
 
     Raises:
-        HubError: not reachable.
+        HubError: the Hub cannot be reached.
     """
     api = hub_client()
     with calling("the Hub", "search"):

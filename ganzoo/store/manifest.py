@@ -24,10 +24,10 @@ PICTURE = "samples.png"
 TRAINING = "training.json"
 SCORES = "scores.json"
 FILES = (MODEL, DISCRIMINATOR, GOLDEN, CARD, PICTURE, TRAINING, SCORES)
-"""Every file a model folder may hold beside config.json."""
+"""The files that a model folder may hold besides config.json."""
 
 CONFIG_LIMIT = 1 << 20
-"""The largest JSON file that is read, in bytes; a real one has a few thousand."""
+"""The largest JSON file that is read, in bytes; a typical one has a few thousand."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ModelConfig:
         tag: the second half of "arch.tag".
         generator: the generator's settings.
         discriminator: the discriminator's.
-        requires: the "package" and "version" that bring the architecture; empty if it came from none.
+        requires: the "package" of the architecture's plugin and its "version"; empty for one without a package.
         files: "size" in bytes and "sha256" of each other file, by name.
     """
 
@@ -53,7 +53,7 @@ class ModelConfig:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Whatever a damaged or hostile file makes the readers raise, as one WeightsError that names it."""
+    """Turn every error that a damaged or hostile file can cause into a WeightsError that names the file."""
     try:
         yield
     except FileNotFoundError as error:
@@ -65,15 +65,15 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of bounded size, without repeated keys or numbers that JSON does not have.
+    """Read a JSON object of bounded size, without repeated keys or numbers that JSON does not have.
 
     Raises:
-        WeightsError: it is anything else.
+        WeightsError: the file holds anything else.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len({key for key, _ in pairs}) < len(pairs):
-            raise ValueError("a key comes twice")
+            raise ValueError("a key is repeated")
         return dict(pairs)
 
     def refuse(constant: str) -> None:
@@ -82,7 +82,7 @@ def read_json(path: Path) -> dict[str, Any]:
     with reading(path):
         size = path.stat().st_size
         if size > CONFIG_LIMIT:
-            raise WeightsError(f"{path} has {size:,} bytes, and at most {CONFIG_LIMIT:,} are read")
+            raise WeightsError(f"{path} has {size:,} bytes, more than the limit of {CONFIG_LIMIT:,}")
         content = json.loads(path.read_bytes(), object_pairs_hook=unique, parse_constant=refuse)
         if not isinstance(content, dict):
             raise ValueError("it must hold an object")
@@ -90,17 +90,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def config_text(content: Mapping[str, Any]) -> str:
-    """The one spelling of a config.json, with a digest of its own, so that any flipped byte shows."""
+    """The text of a config.json: a canonical form with its own digest, in which any changed byte shows."""
     plain = {key: value for key, value in content.items() if key != "digest"}
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
     return json.dumps({**plain, "digest": digest}, indent=2) + "\n"
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """The config.json of a model folder, checked key by key.
+    """Read and check the config.json of a model folder.
 
     Raises:
-        WeightsError: not a model folder, an unknown or missing key, a newer format, a wrong type, a senseless value.
+        WeightsError: the folder is not a model folder, the format is newer, a key is unknown or missing, or a value has
+            the wrong type or is out of range.
     """
     path = folder / CONFIG
     if not path.is_file():
@@ -109,7 +110,7 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def write_config(folder: Path, content: Mapping[str, Any]) -> None:
-    """Write config.json over the files that lie in the folder now."""
+    """Write config.json with the sizes and hashes of the files in the folder."""
     files = {
         name: {"size": (folder / name).stat().st_size, "sha256": file_hash(folder / name)}
         for name in FILES
@@ -119,10 +120,10 @@ def write_config(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def parse_config(content: Mapping[str, Any], where: str) -> ModelConfig:
-    """The content of a config.json, checked.
+    """Check the content of a config.json.
 
     Raises:
-        WeightsError: as `read_config`, naming `where`.
+        WeightsError: as `read_config`; the message names `where`.
     """
     if type(content.get("format")) is not int:
         raise WeightsError(f"{where} does not belong to a ganzoo model: it has no format number")
@@ -149,7 +150,7 @@ def parse_config(content: Mapping[str, Any], where: str) -> ModelConfig:
 def _check_files(files: Mapping[str, Any], where: str) -> None:
     for name, facts in files.items():
         if name not in FILES:
-            raise WeightsError(f"{where} names the file {name!r}, which is none of {', '.join(FILES)}")
+            raise WeightsError(f"{where} names the file {name!r}, which is not one of {', '.join(FILES)}")
         fine = isinstance(facts, dict) and facts.keys() == {"size", "sha256"} and type(facts["size"]) is int
         if not fine or facts["size"] < 0 or not isinstance(facts["sha256"], str) or len(facts["sha256"]) != 64:
             raise WeightsError(f"{where}: {name!r} must have a size and a sha256")
@@ -158,7 +159,7 @@ def _check_files(files: Mapping[str, Any], where: str) -> None:
 
 
 def _check_setting(value: Any, where: str, depth: int = 0) -> None:
-    """Refuse a setting that no network needs before it can cost memory or time: networks are built from these."""
+    """Refuse a setting larger than any network needs, before a network built with it can exhaust memory or time."""
     if isinstance(value, dict | list):
         if len(value) > 256 or depth > 4:
             raise WeightsError(f"{where} is larger than any network needs")
@@ -175,7 +176,7 @@ def check_file(folder: Path, name: str, facts: Mapping[str, Any]) -> None:
     """Compare a file with the size and hash in config.json.
 
     Raises:
-        WeightsError: missing, unreadable, or different.
+        WeightsError: the file is missing, cannot be read, or differs.
     """
     path = folder / name
     with reading(path):

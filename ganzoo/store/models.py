@@ -1,4 +1,4 @@
-"""The model folder: what is published, and the only thing that is ever loaded.
+"""The model folder, which is published and loaded.
 
     config.json                  architecture, settings, the package that is needed, size and hash of each file below
     model.safetensors            the averaged generator, fp32
@@ -62,14 +62,14 @@ TOLERANCE = 2e-3
 """The largest difference between golden images and those that another machine computes from the same latents."""
 GOLDEN_COUNT = 4
 DTYPES = {torch.float32: "F32", torch.int64: "I64", torch.bool: "BOOL", torch.int32: "I32", torch.uint8: "U8"}
-"""What safetensors calls the types of networks' tensors."""
+"""The names of tensor types in safetensors."""
 
 
 def load_network(folder: Path, role: Role) -> nn.Module:
-    """One network of a model folder, strictly: every tensor present, none left over, each of its shape, all finite.
+    """Load one network of a model folder. Every tensor must be there, have its shape and be finite; none may be extra.
 
     Raises:
-        WeightsError: something does not fit, named; or the architecture's plugin is not installed.
+        WeightsError: something does not fit, or the plugin of the architecture is not installed.
     """
     config = read_config(folder)
     name = MODEL if role == "generator" else DISCRIMINATOR
@@ -77,7 +77,7 @@ def load_network(folder: Path, role: Role) -> nn.Module:
         raise WeightsError(f"{folder} was published without its {role} ({name})")
     if config.architecture not in registry().architectures:
         package, selection = config.requires.get("package", ""), os.environ.get("GANZOO_PLUGINS")
-        hint = "" if selection is None else f" (or the setting GANZOO_PLUGINS={selection} leaves it out)"
+        hint = "" if selection is None else f" (or is left out by GANZOO_PLUGINS={selection})"
         raise WeightsError(
             f"{folder} needs the architecture {config.architecture!r}, which is not installed{hint}: pip install "
             f"{package} ({config.requires.get('version') or 'any version'}), or look in `ganzoo plugins`"
@@ -103,16 +103,16 @@ def _header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         return {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
 
 
-def compare_tensors(given: Mapping[str, Any], expected: Mapping[str, Any], where: str) -> None:
+def compare_tensors(actual: Mapping[str, Any], expected: Mapping[str, Any], where: str) -> None:
     """Compare (dtype, shape) of tensors by name.
 
     Raises:
-        WeightsError: names the first tensor that is missing, extra or of another dtype or shape.
+        WeightsError: a tensor is missing, extra or of another dtype or shape; the message names the first one.
     """
     for key in expected:
-        if key not in given:
+        if key not in actual:
             raise WeightsError(f"{where} lacks the tensor {key!r}")
-    for key, (dtype, shape) in given.items():
+    for key, (dtype, shape) in actual.items():
         if key not in expected:
             raise WeightsError(f"{where} has a tensor {key!r} that the network lacks")
         if (dtype, shape) != expected[key]:
@@ -141,24 +141,27 @@ def save_pretrained(
     """Write a run's averaged generator as a model folder, whole or not at all.
 
     Args:
-        source: what `train` returned, or a run folder (its newest checkpoint is taken), or a checkpoint's folder.
-        folder: where to; it must not exist yet or be empty.
+        source: the result of `train`, a run folder, whose newest checkpoint is used, or the folder of a checkpoint.
+        folder: the folder to write. It must not exist yet, or be empty.
         tag: the second half of "arch.tag"; by default named after the data.
-        license: of the weights, as the Hub spells it, such as "apache-2.0".
-        discriminator: save that too, so that others can fine-tune.
+        license: the licence of the weights, as the Hub spells it, such as "apache-2.0".
+        discriminator: save the discriminator too, so that others can fine-tune.
         name: the SOURCE in the card's snippet; by default the folder.
 
+    Returns:
+        The folder.
+
     Raises:
-        CheckpointError: not a run folder, or no checkpoint in it yet.
-        WeightsError: the folder exists, or cannot be written.
+        CheckpointError: the source is not a run folder, or has no checkpoint yet.
+        WeightsError: the folder exists and is not empty, or cannot be written.
     """
     run, checkpoint = open_run(Path(getattr(source, "folder", source)))
     config, training = read_training(run)
     model = checkpoint.state["model"]
-    if config.data not in registry().data:  # a path of the machine it was trained on means nothing elsewhere
+    if config.data not in registry().data:  # a path on the training machine means nothing elsewhere
         training["config"]["data"] = data_slug(config.data)
     training["config"].pop("data_dir", None)
-    for role in ("generator", "discriminator"):  # nor does a setting that the network replaces when it is stored
+    for role in ("generator", "discriminator"):  # nor does a setting that the network replaces by its `stored` one
         settings = training["config"][role]
         training["config"][role] = {key: value for key, value in settings.items() if model[role].get(key) == value}
     training |= {"step": checkpoint.step, "seconds": round(checkpoint.state["seconds"], 1)}
@@ -181,7 +184,7 @@ def save_pretrained(
 
 
 def _scores_of(run: Path, generator: nn.Module) -> list[Result]:
-    """The recorded results of a run's model folder that were measured of these very weights."""
+    """The results in a run's model folder that were measured with the generator's weights."""
     path = run / "model" / SCORES
     own = weights_hash(generator)
     return [result for result in read_results(path) if result.weights["sha256"] == own] if path.exists() else []
@@ -219,7 +222,7 @@ def write_model(
     parse_config({**content, "files": {MODEL: {"size": 0, "sha256": "0" * 64}}}, f"the configuration of {architecture}")
     for key, tensor in g.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise WeightsError(f"{key} holds NaN or infinite values: such a generator is not saved")
+            raise WeightsError(f"{key} holds NaN or infinite values, so the generator is not saved: train it again")
     path = folder.as_posix()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -243,7 +246,7 @@ def write_model(
 
 
 def _requirement(architecture: str) -> dict[str, str]:
-    """The package that brings an architecture, with its version; empty for one that was registered in this process."""
+    """The package of an architecture's plugin, and its version; empty for a plugin registered in this process."""
     package = registry().architecture(architecture).plugin.partition(":")[0]
     try:
         return {"package": package, "version": version(package)}
@@ -275,11 +278,11 @@ def _write_card(folder: Path, card: str, scores: Sequence[Result]) -> None:
 
 
 def record(folder: Path, result: Result) -> None:
-    """Put a result into a model folder's scores.json and card, in place of one of the same protocol.
+    """Add a result to a model folder's scores.json and card. It replaces one of the same protocol.
 
     Raises:
-        WeightsError: it was not measured of these weights, or the folder cannot be written.
-        EvaluationError: the scores that are there cannot be read.
+        WeightsError: it was not measured with these weights, or the folder cannot be written.
+        EvaluationError: the folder's scores.json cannot be read.
     """
     folder = folder.resolve()
     verify(folder)
@@ -307,14 +310,14 @@ def _save_network(module: nn.Module, path: Path) -> None:
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Check everything that can be checked about a model folder: every hash, every tensor, the golden images.
+    """Check a model folder: every hash, every tensor and the golden images.
 
     Returns:
         `files`, the number of files that match their hash, and `difference`, the largest between the golden images
         and those that this machine computes from the same latents.
 
     Raises:
-        WeightsError: names the first thing that does not fit.
+        WeightsError: something does not fit; the message names the first such thing.
     """
     config = read_config(folder)
     content = read_json(folder / CONFIG)

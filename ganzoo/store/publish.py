@@ -1,4 +1,4 @@
-"""Publishing on the Hugging Face Hub: one commit, which appears whole or not at all."""
+"""Publication on the Hugging Face Hub, as one commit, which appears whole or not at all."""
 
 import contextlib
 import json
@@ -26,7 +26,12 @@ UNOPENED = "ganzoo-unopened"
 
 @dataclass(frozen=True)
 class Pushed:
-    """A publication: its page, and the commit that pins it."""
+    """A publication on the Hub.
+
+    Attributes:
+        url: the address of its page.
+        commit: the commit that pins it.
+    """
 
     url: str
     commit: str
@@ -42,22 +47,26 @@ def push(
     message: str = "",
     discriminator: bool = False,
 ) -> Pushed:
-    """Publish a run or a model folder as one commit, card included.
+    """Publish a run or a model folder, with its card, as one commit.
 
-    A new repository stays private until the commit is whole, so nobody ever sees half of it.
+    A new repository stays private until the commit is complete, so that nobody sees half of it.
 
     Args:
-        source: a run, a run folder or a model folder.
-        repo_id: "ORG/NAME"; created if it does not exist.
-        private: keep it private.
-        license: of the weights, as the Hub spells it; by default as the model folder has it.
+        source: the result of `train`, a run folder or a model folder.
+        repo_id: the repository, "ORG/NAME"; it is created if it does not exist.
+        private: keep a new repository private.
+        license: the licence of the weights, as the Hub spells it; by default that of the model folder.
         tag: a tag for the commit, such as "v1".
-        message: of the commit.
+        message: the commit message; by default one with the architecture's name.
         discriminator: publish a run's discriminator too, for fine-tuning.
 
+    Returns:
+        The publication, with its `url` and its `commit`.
+
     Raises:
-        HubError: no permission, not reachable, or the repository changed meanwhile.
-        WeightsError, CheckpointError: the source is damaged or not there.
+        HubError: there is no permission, the Hub cannot be reached, or the repository changed in the meantime.
+        WeightsError: the model folder is damaged or has no discriminator to publish.
+        CheckpointError: the source is not a run folder, or has no whole checkpoint yet.
     """
     folder = Path(getattr(source, "folder", source))
     with tempfile.TemporaryDirectory() as scratch:
@@ -83,7 +92,7 @@ def push(
 
 
 def _copy_model(folder: Path, target: Path, name: str, license: str) -> None:
-    """A model folder's own files, with a card that loads it by its new name."""
+    """Copy the files of a model folder, with a card that loads it by its new name."""
     verify(folder)
     target.mkdir()
     content = read_json(folder / CONFIG)
@@ -120,7 +129,11 @@ def _open_repository(api: "HfApi", repo_id: str, private: bool) -> bool:
 
 
 def _commit(api: "HfApi", repo_id: str, model: Path, title: str) -> str:
-    """Make the repository's main branch hold the model folder; the hash of the commit."""
+    """Commit the model folder to the repository's main branch.
+
+    Returns:
+        The hash of the commit.
+    """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     info = patiently(lambda: api.model_info(repo_id))
@@ -157,7 +170,7 @@ def publish(organisation: str, cards: Path | None = None) -> Iterator[tuple[str,
     """Push every model folder of model_cards/ to ORGANISATION/NAME.
 
     Yields:
-        For each: its name, its publication, and the `register(...)` line of a `register_weights` hook that pins it.
+        For each: its name, its publication, and the `register(...)` line for a `register_weights` hook that pins it.
     """
     cards = cards or cards_folder()
     for folder in sorted(path.parent for path in cards.glob(f"*/{CONFIG}")):

@@ -25,12 +25,12 @@ class Result:
     Attributes:
         source: the generator's name.
         weights: "sha256" of the generator's tensors, and its "kind": "ema", "raw", or "" if not known.
-        values: the figures by name. A name that ends in `_perfect` is what a perfect sampler of as many samples gets.
-        floor: the same figures of "n" real images that the reference does not hold; None if the data has no test split.
-        protocol: everything that the figures depend on beside the generator.
+        values: the figures by name. A name that ends in `_perfect` is the expected figure of a perfect sampler.
+        floor: the figures of "n" real images that are not in the reference; None if the data has no test split.
+        protocol: everything that the figures depend on besides the generator.
 
     Raises:
-        EvaluationError: a part of another type.
+        EvaluationError: an attribute has the wrong type.
     """
 
     source: str
@@ -53,13 +53,13 @@ class Result:
 
     @property
     def fid_multiple(self) -> float | None:
-        """FID as a multiple of its floor: 1 is as near the training images as unseen real images are."""
+        """FID as a multiple of its floor. At 1, the samples are as near to the reference as unseen real images are."""
         floor = (self.floor or {}).get("fid")
         return self.values["fid"] / floor if floor and "fid" in self.values else None
 
     @property
     def metrics(self) -> list[str]:
-        """The metrics in it, as `--metrics` spells them."""
+        """The metrics of these figures, as `--metrics` spells them."""
         names = {"fid": "fid", "kid": "kid", "is": "is", "precision": "prdc", "modes": "modes"}
         return [metric for name, metric in names.items() if name in self.values]
 
@@ -68,7 +68,7 @@ class Result:
 
 
 def headline(results: Sequence[Mapping[str, Any]]) -> str:
-    """The first of the results of a model in a few words, for listings; empty without any."""
+    """The first result of a model in a few words, for listings; empty without results."""
     if not results:
         return ""
     first = results[0]

@@ -1,4 +1,4 @@
-"""The run folder: its creation, its checkpoints, and what is read back from it. Only safetensors, JSON and PNG."""
+"""The run folder: creating it, writing and loading checkpoints. It holds only safetensors, JSON and PNG files."""
 
 import contextlib
 import json
@@ -159,7 +159,7 @@ def save_checkpoint(
     that of the step `best`.
 
     Raises:
-        CheckpointError: disk full, read-only, ...; the checkpoints before it are untouched.
+        CheckpointError: it cannot be written, for example on a full disk; earlier checkpoints are untouched.
     """
     target = folder / "checkpoints" / step_name(step)
     # Clones: safetensors requires contiguous tensors that share no memory.
@@ -180,7 +180,7 @@ def save_checkpoint(
 
 
 def step_name(step: int) -> str:
-    """What the checkpoint and the picture of a step are called."""
+    """The name of the checkpoint and of the picture of a step."""
     return f"step-{step:07d}"
 
 
@@ -270,7 +270,7 @@ def append_metrics(folder: Path, entry: Mapping[str, Any]) -> None:
 
 
 def cut_metrics(folder: Path, step: int) -> None:
-    """Delete the lines of metrics.jsonl past `step`, and a last line that was cut short.
+    """Delete the lines of metrics.jsonl after `step`, and an incomplete last line.
 
     Raises:
         CheckpointError: it cannot be written.

@@ -22,8 +22,8 @@ def find(source: str, names: Iterable[str] = (CONFIG, MODEL), *, local_files_onl
         local_files_only: make no request; a file that is not cached is an error.
 
     Raises:
-        UnknownNameError: no weights of that name.
-        WeightsError: no such folder.
+        UnknownNameError: there are no registered weights of that name.
+        WeightsError: there is no such folder, or it is not one of these kinds.
         HubError: it cannot be fetched.
     """
     if source.startswith(PREFIX):
@@ -53,19 +53,23 @@ def is_model(folder: Path) -> bool:
 
 
 def from_pretrained(source: str, *, revision: str | None = None, local_files_only: bool = False) -> nn.Module:
-    """A trained generator, in evaluation mode on the CPU (random weights come from `create`).
+    """Load a trained generator. For one with random weights, see `create`.
 
     Args:
         source: the name of registered weights ("dcgan.digits"), a run or model folder ("./runs/a"), or
             "hf-hub:ORG/NAME[@REVISION]".
         revision: a branch, tag or commit of a Hub repository; a commit pins the weights.
-        local_files_only: make no request.
+        local_files_only: make no request; a file that is not cached is an error.
 
     Returns:
-        The generator, with `.config`; it maps latents (N, z_dim) to images (N, C, H, W) in [-1, 1].
+        The generator, in evaluation mode on the CPU, with its settings as `.config`. It maps latents (N, z_dim) to
+        items (N, ...) in [-1, 1], images (N, C, H, W).
 
     Raises:
-        UnknownNameError, HubError, WeightsError, CheckpointError: not there, not reachable, damaged or not fitting.
+        UnknownNameError: there are no registered weights of that name.
+        HubError: the weights cannot be fetched.
+        WeightsError: the folder does not exist, or its weights are damaged or do not fit.
+        CheckpointError: the run folder has no whole checkpoint.
     """
     if revision is not None:
         source = f"{source.partition('@')[0]}@{revision}"

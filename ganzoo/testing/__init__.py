@@ -1,11 +1,11 @@
-"""What a plugin author's test suite calls: one line a network, loss or penalty, and a failure says what to mend.
+"""Checks for the test suite of a plugin: one line for each architecture, loss or penalty. A failure says how to fix it.
 
     from ganzoo.testing import check_architecture
 
     def test_mine():
         check_architecture("mine", width=8)
 
-All of it runs on the CPU, through the trainer's own code, in a temporary folder.
+The checks run on the CPU, with the trainer's own code, in a temporary folder.
 """
 
 from ganzoo.testing.architecture import check_architecture

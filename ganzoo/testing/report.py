@@ -1,4 +1,4 @@
-"""How a check fails: with a CheckError that says what is wrong and what to change."""
+"""The failure of a check: a CheckError that says what is wrong and how to fix it."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,14 +8,14 @@ from ganzoo.errors import CheckError
 
 
 def require(condition: Any, message: str) -> None:
-    """Raises a CheckError of this message unless the condition holds."""
+    """Raise a CheckError with this message unless the condition is true."""
     if not condition:
         raise CheckError(message)
 
 
 @contextlib.contextmanager
 def explaining(what: str) -> Iterator[None]:
-    """Any error inside as a CheckError that begins with `what`: a plugin's code may raise anything."""
+    """Turn any error in the block into a CheckError that begins with `what`: a plugin's code may raise anything."""
     try:
         yield
     except CheckError:

@@ -1,4 +1,4 @@
-"""An architecture under check: its networks, the objective that trains them, and a batch."""
+"""The architecture under test: its networks, its objective and batches of data."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,21 +22,32 @@ CPU = torch.device("cpu")
 ITEMS = 8
 """Items in the batches of the checks."""
 SHARED = ("image_size", "channels")
+"""Settings that both networks get from the data."""
 Role = Literal["generator", "discriminator"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
 def configure(name: str, data: str, settings: Mapping[str, Any], out: Path) -> TrainConfig:
-    """Two steps of the default recipe on few items, each setting given to the network that takes it."""
+    """A configuration for two steps of the default recipe with small batches.
+
+    Args:
+        name: the architecture.
+        data: the data spec.
+        settings: settings as for `ganzoo.create`; each network gets those that it takes.
+        out: the run folder.
+
+    Raises:
+        CheckError: the architecture is not registered, or cannot be built.
+    """
     skipped = "".join(f"; the plugin {r.label} is skipped: {r.error}" for r in records() if r.error)
     known = registry().architectures
     require(name in known, f"no architecture is called {name!r}: {did_you_mean(name, known)}{skipped}")
     with explaining(f"{name} cannot be built"):
-        made = create(name, **settings)
+        modules = create(name, **settings)
     with explaining(f"the recipe 'default' of {name} is not valid"):
         config = TrainConfig(name, data=data)
     networks: dict[str, dict[str, Any]] = {}
-    for role, module in zip(ROLES, made, strict=True):
+    for role, module in zip(ROLES, modules, strict=True):
         own = {key: value for key, value in settings.items() if key in module.config and key not in SHARED}
         networks[role] = {**getattr(config, role), **own, **settings.get(role, {})}
     return config.replace(
@@ -48,7 +59,7 @@ def configure(name: str, data: str, settings: Mapping[str, Any], out: Path) -> T
 
 
 class Subject:
-    """An architecture under check: its networks, the objective that trains them, and a batch."""
+    """The architecture under test: its networks, its objective and batches of data."""
 
     def __init__(self, config: TrainConfig) -> None:
         self.config, self.name, self.batch_size = config, config.architecture, config.batch_size
@@ -57,24 +68,27 @@ class Subject:
         self.networks: dict[Role, Any] = {"generator": self.g, "discriminator": self.d}
 
     def build(self) -> tuple[Any, Any, Any]:
+        """Both networks in training mode, and their objective. The weights are always the same."""
         seed_torch(0, CPU)
-        classes = " and labels, which networks that take num_classes are called with" if self.config.conditional else ""
+        classes = " and labels, which networks with num_classes must take" if self.config.conditional else ""
         with explaining(f"{self.name} cannot be built for items of shape {tuple(self.data.items.shape[1:])}{classes}"):
             players = build_players(self.config, self.data)
         return players.g.train(), players.d.train(), players.objective
 
     def batch(self, phase: str = "d0") -> Batch:
+        """The first batch of the data, as the trainer passes it to a phase."""
         batches = Batches(self.data, self.batch_size, 0, CPU)
         real, labels, inputs = batches.get(0)
-        asked = labels if self.config.conditional else None
-        return Batch(real, self.latent(), 0, Rng(0, 0, phase), labels=labels, fake_labels=asked, inputs=inputs)
+        fake_labels = labels if self.config.conditional else None
+        return Batch(real, self.latent(), 0, Rng(0, 0, phase), labels=labels, fake_labels=fake_labels, inputs=inputs)
 
     def latent(self, seed: int = 0) -> Tensor:
-        with explaining(f"the generator of {self.name} draws no latent"):
+        """A batch of latents."""
+        with explaining(f"the generator of {self.name} fails to draw latents"):
             return draw_latent(self.g, self.batch_size, Rng(seed, 0, "z0"))
 
-    def inputs(self, module: nn.Module, x: Tensor, first: int = 0) -> tuple[Tensor, ...]:
-        """What a network is called with: of conditional ones, with the classes in turn too, beginning with `first`."""
+    def arguments(self, module: nn.Module, x: Tensor, first: int = 0) -> tuple[Tensor, ...]:
+        """The arguments of a network: `x`, and for a conditional one also the classes in turn, from `first` on."""
         settings: dict[str, Any] = module.config  # type: ignore[assignment]  # set by the zoo
         if not self.config.conditional:
             return (x,)
@@ -84,16 +98,16 @@ class Subject:
         """A forward pass without a graph, always from the same state of torch's own generator."""
         seed_torch(0, CPU)
         with torch.no_grad(), explaining(f"the forward pass of {self.name}'s {role} fails on {tuple(x.shape)}"):
-            made = module(*self.inputs(module, x, first))
-        if not isinstance(made, Tensor):
-            raise CheckError(f"the {role} of {self.name} gives a {type(made).__name__}: return one tensor")
-        return made
+            output = module(*self.arguments(module, x, first))
+        if not isinstance(output, Tensor):
+            raise CheckError(f"the {role} of {self.name} returns a {type(output).__name__}: return one tensor")
+        return output
 
-    def given(self) -> tuple[tuple[Role, Any, Tensor], ...]:
-        """Both networks, each with a batch of its inputs."""
-        return ("generator", self.g, self.latent()), ("discriminator", self.d, self.seen(self.batch().real))
+    def networks_with_inputs(self) -> tuple[tuple[Role, Any, Tensor], ...]:
+        """The role and the module of each network, and a batch of its inputs."""
+        return ("generator", self.g, self.latent()), ("discriminator", self.d, self.packed(self.batch().real))
 
-    def seen(self, x: Tensor) -> Tensor:
-        """Items as D sees them: packed, where the recipe packs."""
+    def packed(self, x: Tensor) -> Tensor:
+        """Items as inputs of D, which are packed if the recipe packs."""
         pack = self.config.pack
         return x if pack == 1 else x.reshape(-1, pack * x.shape[1], *x.shape[2:])

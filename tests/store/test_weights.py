@@ -150,9 +150,9 @@ RAW = {
     "empty": (b"", "damaged"),
     "not text": (b"\xff\xfe\x00", "damaged"),
     "nan": (b'{"format": NaN}', "NaN is not a JSON number"),
-    "repeated key": (b'{"format": 1, "format": 1}', "twice"),
+    "repeated key": (b'{"format": 1, "format": 1}', "a key is repeated"),
     "deep": (b"[" * 100_000, "damaged"),
-    "large": (b" " * (manifest.CONFIG_LIMIT + 1), "at most"),
+    "large": (b" " * (manifest.CONFIG_LIMIT + 1), "more than the limit"),
 }
 
 

@@ -21,6 +21,10 @@ StateDict = dict[str, Tensor] | None
 """The state dict of a network, or None where it starts from random weights."""
 
 
+FROM_WEIGHTS = frozenset({"generator", "discriminator", "conditional", "image_size", "channels"})
+"""Settings that the weights decide which a run starts from."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a run does and where it starts.
@@ -83,8 +87,10 @@ def _continued(began: TrainConfig, config: TrainConfig) -> TrainConfig:
         ConfigError: another setting differs.
     """
     old, new = began.to_dict(), config.to_dict()
+    # The weights that a run started from decided these, wherever they were left at the recipe's values.
+    recipe = TrainConfig(config.architecture, recipe=config.recipe).to_dict() if config.start else {}
     for key, value in new.items():
-        undecided = value is None or value == "auto"
+        undecided = value is None or value == "auto" or (key in FROM_WEIGHTS and value == recipe.get(key))
         if key in MACHINE or undecided or value == old[key] or (key == "steps" and value > old[key]):
             continue
         hint = (

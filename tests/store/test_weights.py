@@ -244,6 +244,17 @@ def test_fine_tuning_starts_from_the_weights(model, run, ganzoo_cli):
     assert code == 0, err
 
 
+def test_a_script_that_fine_tunes_can_simply_be_started_again(model):
+    """With the very configuration that began the run, which does not name the settings of the weights."""
+    settings = {"start": str(model), "out": "tuned"}
+    ganzoo.train(ganzoo.TrainConfig("vanilla", steps=1, **settings), resume=True)
+    run = ganzoo.train(ganzoo.TrainConfig("vanilla", steps=3, **settings), resume=True)
+    assert run.step == 3
+    assert run.config.generator["hidden"] == [16]
+    with pytest.raises(ganzoo.ConfigError, match="generator="):
+        ganzoo.train(ganzoo.TrainConfig("vanilla", steps=4, generator={"hidden": [9]}, **settings), resume=True)
+
+
 def test_fine_tuning_without_the_discriminator_says_so(run, tmp_path, ganzoo_cli):
     ganzoo.save_pretrained(run, tmp_path / "alone")
     code, _, err = ganzoo_cli("train", "vanilla", "--from", "./alone", "--steps", 1)

@@ -1,6 +1,6 @@
-"""The command line: thin commands over the Python API. stdout is data, stderr is talk; errors are mapped in one place.
+"""The command line: thin commands over the Python API. Results go to stdout, everything else to stderr.
 
-Commands import torch when they need it, so that `ganzoo list` and `--help` answer at once.
+Commands import torch only when they need it, so that `ganzoo list` and `--help` answer at once.
 """
 
 import logging
@@ -56,7 +56,11 @@ app.command()(share.export)
 
 
 def main() -> None:
-    """The console script. Exits 0, 1 after an error of ours (one line; GANZOO_DEBUG=1: the traceback), 2 for usage."""
+    """The console script.
+
+    The exit code is 0, 1 after a GanzooError, which is printed on one line (GANZOO_DEBUG=1 shows the traceback), or 2
+    for wrong usage.
+    """
     logger = logging.getLogger("ganzoo")
     logger.addHandler(_Messages())
     logger.setLevel(logging.INFO if FIRST else logging.WARNING)
@@ -75,7 +79,7 @@ def main() -> None:
 
 
 class _Messages(logging.Handler):
-    """Log messages on whatever stderr is now: the live line of progress stands in for it while it is drawn."""
+    """Prints log messages to the present `sys.stderr`, which the live line of progress replaces while it is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "

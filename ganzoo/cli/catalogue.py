@@ -1,4 +1,4 @@
-"""The commands that show what is registered."""
+"""The commands that show the registry: `list` and `info`."""
 
 import fnmatch
 import json
@@ -22,16 +22,16 @@ def list_(
     data: Annotated[bool, typer.Option("--data", help="List data sets.")] = False,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="List weights.")] = False,
     hub: Annotated[bool, typer.Option("--hub", help="Search the Hugging Face Hub for ganzoo models.")] = False,
-    org: Annotated[str | None, typer.Option(help="With --hub: of this user or organisation alone.")] = None,
+    org: Annotated[str | None, typer.Option(help="With --hub, only models of this user or organisation.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """List architectures, or what else is registered."""
+    """List architectures, losses, penalties, data sets or weights."""
     if hub:
         _list_hub(pattern, org, as_json, quiet)
         return
     flags = (("losses", losses), ("penalties", penalties), ("data", data), ("weights", pretrained))
-    kinds = [kind for kind, chosen in flags if chosen] or ["architectures"]
+    kinds = [kind for kind, flag in flags if flag] or ["architectures"]
     if len(kinds) > 1:
         raise typer.BadParameter("choose one of --losses, --penalties, --data and --pretrained")
     table: dict[str, Entry] = getattr(registry(), kinds[0])
@@ -62,7 +62,7 @@ def _list_hub(pattern: str, organisation: str | None, as_json: bool, quiet: bool
         rows = ((m["id"], str(m["commit"])[:12], m["license"], f"{m['downloads']} downloads") for m in models)
         print_table(tuple(map(one_line, row)) for row in rows)
     else:
-        print("ganzoo: there are no ganzoo models on the Hub by that name", file=sys.stderr)
+        print("ganzoo: there are no ganzoo models of that name on the Hub", file=sys.stderr)
 
 
 def _columns(entry: Entry) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ def _columns(entry: Entry) -> tuple[str, ...]:
 
 
 def _weights_facts(entry: Weights) -> dict[str, Any]:
-    """Bytes, pixels a side and score: as registered, or else as the model folder in the package has them."""
+    """Size in bytes, image size in pixels and score: as registered, or else from the model folder in the package."""
     facts: dict[str, Any] = {"size": entry.size, "image_size": entry.image_size, "score": entry.score}
     if entry.path is not None:
         folder = Path(entry.path)
@@ -87,7 +87,7 @@ def _weights_facts(entry: Weights) -> dict[str, Any]:
             if not entry.score and "scores.json" in model["files"]:
                 facts["score"] = headline(json.loads((folder / "scores.json").read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError):
-            pass  # loading the weights reports what is wrong
+            pass  # loading the weights reports the error
     return facts
 
 
@@ -97,7 +97,7 @@ def _origin(entry: Entry) -> str:
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
-    """What `list --json` and `info` print of an entry, as JSON can hold it."""
+    """The part of an entry that `list --json` and `info` print, as JSON values."""
     facts: dict[str, Any] = {"name": entry.name, "summary": entry.summary, "plugin": entry.plugin}
     if isinstance(entry, Architecture):
         facts |= {"paper": entry.paper, "loss": entry.loss, "recipes": sorted({"default", *(entry.recipes or {})})}
@@ -112,10 +112,10 @@ def _facts(entry: Entry) -> dict[str, Any]:
 
 
 def info(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Anything that `ganzoo list` lists.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Any name from `ganzoo list`.")],
     as_json: Json = False,
 ) -> None:
-    """Show everything about one registered thing: settings, parameters, recipes, paper, licence, plugin."""
+    """Show everything about one name: settings, parameters, recipes, paper, licence, plugin."""
     tables = vars(registry())
     entries: list[tuple[str, Entry]] = [(kind, table[name]) for kind, table in tables.items() if name in table]
     if not entries:

@@ -19,15 +19,15 @@ def eval_(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="Folders, hf-hub:ORG/NAME[@REVISION], pretrained names, or .json files that --json printed.",
+            help="Folders, hf-hub:ORG/NAME[@REVISION], pretrained names, or .json files with the output of --json.",
         ),
     ],
     data: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="What to compare with: a name, or a folder or zip of images.")
+        str | None, typer.Option(metavar="SPEC", help="The data to compare with: a name, or a folder or zip of images.")
     ] = None,
-    data_dir: Annotated[str, typer.Option(help="Where named data sets lie or are downloaded to.")] = "data",
+    data_dir: Annotated[str, typer.Option(help="Folder of named data sets, also for downloads.")] = "data",
     metrics: Annotated[
-        str | None, typer.Option(help="Of fid,kid,is,prdc,modes.  [default: all that the data allows]")
+        str | None, typer.Option(help="Any of fid,kid,is,prdc,modes.  [default: all that the data allows]")
     ] = None,
     features: Annotated[
         str | None,
@@ -36,24 +36,24 @@ def eval_(
         ),
     ] = None,
     n: Annotated[
-        int | None, typer.Option("-n", min=1, help="Samples.  [default: 10000; 26000 for stacked_mnist]")
+        int | None, typer.Option("-n", min=1, help="Number of samples.  [default: 10000; 26000 for stacked_mnist]")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the latents.")] = 0,
-    raw: Annotated[bool, typer.Option("--raw", help="A run's generator itself, not the averaged one.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Measure a run's raw generator, not the averaged one.")] = False,
     device: Device = "auto",
     record: Annotated[
         bool,
-        typer.Option("--record", help="Write the figures into each SOURCE's model folder: scores.json and the card."),
+        typer.Option("--record", help="Write the figures to scores.json and the card of each SOURCE's model folder."),
     ] = False,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute everything anew, keep nothing.")] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither read nor write the cache.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure generators (extra: ganzoo\\[eval]). Rows that were not measured alike are refused."""
+    """Measure generators (extra: ganzoo\\[eval]). Results with different protocols are refused."""
     saved = [source for source in sources if source.endswith(".json")]
     if data is None and len(saved) < len(sources):
-        raise typer.BadParameter("say what to compare with: --data SPEC")
+        raise typer.BadParameter("name the data to compare with: --data SPEC")
     if record and raw:
-        raise typer.BadParameter("--record is for the averaged generator, which is what a model folder holds")
+        raise typer.BadParameter("--record needs the averaged generator, which a model folder holds: leave --raw out")
 
     from ganzoo.devices import choose_device
     from ganzoo.evaluation.evaluator import evaluate_sources
@@ -79,11 +79,15 @@ def eval_(
 
 
 def _own_model(source: str) -> Path:
-    """The model folder of a SOURCE that is a folder: not what others published or the package holds."""
+    """The model folder of a SOURCE that is a folder on this machine, outside the package and the cache of the Hub.
+
+    Raises:
+        WeightsError: the SOURCE is not a folder, or has no model folder yet.
+    """
     from ganzoo.store.source import find, is_model
 
     if not Path(source).is_dir():
-        raise WeightsError(f"--record writes into a model folder of your own, and {source} is none: `ganzoo save` it")
+        raise WeightsError(f"--record writes into a model folder of your own, which {source} is not: `ganzoo save` it")
     folder = find(source)
     if is_model(folder):
         return folder
@@ -93,7 +97,7 @@ def _own_model(source: str) -> Path:
 
 
 def _print_results(results: "list[Result]") -> None:
-    """A row each, the floor below; what all rows share goes to stderr."""
+    """Print a row for each result, with the floor below, and the protocol to stderr."""
     known = dict.fromkeys(name for result in results for name in result.values)
     names = [name for name in known if not name.endswith(("_perfect", "_std"))]
     table: list[tuple[str, ...]] = [("", *names)]

@@ -1,4 +1,4 @@
-"""What the commands share: their common options, and how they print."""
+"""The options and the ways of printing that the commands share."""
 
 import json
 import os
@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 FIRST = os.environ.get("RANK", "0") == "0"
-"""Whether this is the process that prints, of those that torchrun started."""
+"""Whether this is the first of the processes that torchrun started, which is the one that prints."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print names or paths alone.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only names or paths.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Source = Annotated[
     str,
@@ -21,7 +21,7 @@ HELP = {"help_option_names": ["-h", "--help"]}
 
 
 def one_line(text: str) -> str:
-    """Text that may quote a stranger's file, fit for a terminal: no line breaks, no control characters."""
+    """Text without line breaks and control characters, which a message may quote from a file of someone else."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
@@ -30,7 +30,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(rows: Iterable[tuple[str, ...]]) -> None:
-    """Left-aligned columns."""
+    """Print rows of cells in left-aligned columns."""
     table = list(rows)
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
     for row in table:

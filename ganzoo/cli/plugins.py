@@ -1,4 +1,4 @@
-"""The commands about plugins: what was found, and a new one to start from."""
+"""The commands that list plugins and write a new one."""
 
 import keyword
 import re
@@ -18,7 +18,7 @@ from ganzoo.zoo.plugins import records, registry
 from ganzoo.zoo.registry import Architecture, Weights
 
 NAME = "example"
-"""What the template is called, wherever its name stands in it."""
+"""The name of the template plugin, which a new plugin's name replaces everywhere in it."""
 
 group = typer.Typer(context_settings=HELP)
 
@@ -31,10 +31,10 @@ def plugins_(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List the plugins found, what each brings, and why any was skipped; or start a new one."""
+    """List the plugins with their entries, and the reason if one was skipped; or write a new plugin."""
     if context.invoked_subcommand is not None:
         if check or as_json:
-            raise typer.BadParameter(f"--check and --json do not go with {context.invoked_subcommand}")
+            raise typer.BadParameter(f"--check and --json cannot be used with {context.invoked_subcommand}")
         return
     plugins = records()
     problems = import_everything() if check else {}
@@ -43,9 +43,9 @@ def plugins_(
         print_json({"plugins": plain, "problems": problems} if check else plain)
     else:
         for record in plugins:
-            brings = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in record.provides.items())
+            entries = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in record.provides.items())
             print(f"{record.label} {record.version}".rstrip())
-            print(f"  skipped: {record.error}" if record.error else f"  {brings}")
+            print(f"  skipped: {record.error}" if record.error else f"  {entries}")
     for what, why in problems.items():
         print(f"ganzoo: error: {what}: {why}", file=sys.stderr)
     if problems or (check and any(record.error for record in plugins)):
@@ -54,12 +54,14 @@ def plugins_(
 
 @group.command()
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the architecture: ganzoo train NAME.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder.  [default: ganzoo-NAME]")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the architecture, for ganzoo train NAME.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write.  [default: ganzoo-NAME]")] = None,
 ) -> None:
-    """Write a complete small plugin: two networks that train at once, and their test."""
+    """Write a small complete plugin: two networks that can be trained, and their test."""
     if not re.fullmatch("[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
-        raise ConfigError(f"{name!r} cannot name a plugin: take lower-case letters, digits, underscores, as in my_gan")
+        raise ConfigError(
+            f"{name!r} cannot name a plugin: use lower-case letters, digits and underscores, as in my_gan"
+        )
     if name in (known := registry().architectures):
         raise ConfigError(f"the architecture name {name!r} is taken by {known[name].plugin}: choose another")
     if find_spec(f"ganzoo_{name}"):
@@ -82,7 +84,7 @@ def new(
 
 
 def template_folder() -> Path:
-    """Where the example plugin is: inside the package in a wheel, in plugins/ in a checkout."""
+    """The folder of the example plugin: inside the package if that was installed from a wheel, else in plugins/."""
     here = Path(__file__).parent.parent
     inside = here / "template"
     return inside if inside.is_dir() else here.parent / "plugins" / NAME
@@ -92,7 +94,7 @@ def import_everything() -> dict[str, str]:
     """Import everything that is registered.
 
     Returns:
-        For each entry that fails, "kind name": what is wrong with it. Empty if all is well.
+        A message for each entry that fails, by "kind name". Empty if none does.
     """
     problems: dict[str, str] = {}
     for kind, table in vars(registry()).items():

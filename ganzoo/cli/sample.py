@@ -21,28 +21,28 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 def sample(
     source: Source,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 64,
+    n: Annotated[int, typer.Option("-n", min=1, help="Number of images.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the latents.")] = 0,
     class_: Annotated[
         str | None,
         typer.Option(
-            "--class", metavar="K,...", help="Of a conditional generator: 7, or 1,3,5, a row each.  [default: all]"
+            "--class", metavar="K,...", help="Classes to generate: 7, or 1,3,5 with a row for each.  [default: all]"
         ),
     ] = None,
-    walk: Annotated[bool, typer.Option("--walk", help="Walk through latent space: an endless GIF.")] = False,
-    frames: Annotated[int, typer.Option(min=1, help="Frames of a walk.")] = 60,
+    walk: Annotated[bool, typer.Option("--walk", help="Write a GIF of a closed loop through latent space.")] = False,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of the walk.")] = 60,
     out: Annotated[
         str | None,
         typer.Option(
             "--out",
             "-o",
-            help="grid.png, walk.gif, images.npy, or folder/ for a PNG each.  [default: named after SOURCE]",
+            help="grid.png, walk.gif, images.npy, or folder/ for single PNGs.  [default: named after SOURCE]",
         ),
     ] = None,
     device: Device = "auto",
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the output.")] = False,
 ) -> None:
-    """Draw images from a trained generator. Prints what it wrote."""
+    """Draw images from a trained generator, and print the path of the output."""
     name = source.partition("@")[0].rstrip("/").rpartition("/")[2]
     target = out or f"{name}-seed{seed}{'-walk.gif' if walk else '.png'}"
     kind = _kind(target, n, walk)
@@ -53,8 +53,7 @@ def sample(
     from ganzoo.devices import choose_device
     from ganzoo.store.source import from_pretrained
 
-    place = choose_device(device)
-    g = from_pretrained(source).to(place)
+    g = from_pretrained(source).to(choose_device(device))
     labels, columns = _labels(g, class_, n, table=kind not in ("folder", ".npy"))
     n = n if labels is None else len(labels)
     try:
@@ -69,14 +68,14 @@ def sample(
 
 
 def _kind(target: str, n: int, walk: bool) -> str:
-    """What to write: "folder", or the suffix of a file.
+    """The kind of output: "folder", or the suffix of a file.
 
     Raises:
-        SampleError: nothing that can be written, or too many images for one picture.
+        SampleError: samples cannot be written to such a file, or there are too many images for one picture.
     """
     kind = "folder" if target.endswith(("/", os.sep)) or not Path(target).suffix else Path(target).suffix.lower()
     if walk != (kind == ".gif"):
-        raise SampleError("a walk is written to a .gif: give --walk with -o walk.gif, or neither")
+        raise SampleError("a walk is written to a .gif: use --walk with -o walk.gif, or neither")
     if kind not in ("folder", ".npy", ".gif", *PICTURES):
         raise SampleError(
             f"{target}: images are written to a .png, .jpg or .webp grid, a .npy, a .gif walk or a folder/"
@@ -87,7 +86,7 @@ def _kind(target: str, n: int, walk: bool) -> str:
 
 
 def _labels(g: "nn.Module", class_: str | None, n: int, *, table: bool) -> tuple[list[int] | None, int | None]:
-    """The class of each sample, for a conditional generator, and the columns of a table with a class a row."""
+    """The class of each sample of a conditional generator, and the columns of a table with a row for each class."""
     from ganzoo.sampling.draw import class_count
     from ganzoo.sampling.pictures import GRID, by_class
 
@@ -116,7 +115,7 @@ def _write_walk(
 def _write(
     g: "nn.Module", path: Path, kind: str, n: int, seed: int, labels: list[int] | None, columns: int | None
 ) -> None:
-    """Write n samples as a grid, a folder of pictures, or an array; block by block where they may not fit in memory."""
+    """Write n samples as a grid, a folder of pictures, or an array; the last two block by block, to save memory."""
     import numpy as np
     from PIL import Image
 
@@ -136,7 +135,7 @@ def _write(
 
 
 def _write_array(path: Path, n: int, items: "Iterator[Tensor]") -> None:
-    """Images as uint8 (n, H, W, C), other items as float32 (n, ...)."""
+    """Write images as uint8 (n, H, W, C), and other items as float32 (n, ...)."""
     import numpy as np
 
     from ganzoo.sampling.pictures import is_image, to_uint8

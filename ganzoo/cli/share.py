@@ -15,9 +15,9 @@ License = Annotated[str, typer.Option(help="Licence of the weights as the Hub sp
 def save(
     source: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to write.")],
-    tag: Annotated[str, typer.Option(help="Second half of ARCH.TAG.  [default: named after the data]")] = "",
+    tag: Annotated[str, typer.Option(help="The TAG of ARCH.TAG.  [default: the name of the data]")] = "",
     license: License = "",
-    discriminator: Annotated[bool, typer.Option("--discriminator", help="Save it too, for fine-tuning.")] = False,
+    discriminator: Annotated[bool, typer.Option("--discriminator", help="Save the discriminator too.")] = False,
 ) -> None:
     """Write a run's generator as a model folder."""
     from ganzoo.store.models import save_pretrained
@@ -27,12 +27,12 @@ def save(
 
 def push(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A run or model folder.")],
-    repo_id: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The repository; made if it does not exist.")],
-    private: Annotated[bool, typer.Option("--private", help="Keep it private.")] = False,
+    repo_id: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The repository; created if it does not exist.")],
+    private: Annotated[bool, typer.Option("--private", help="Keep a new repository private.")] = False,
     license: License = "",
-    tag: Annotated[str, typer.Option(help="Tag the commit, such as v1.")] = "",
+    tag: Annotated[str, typer.Option(help="A tag for the commit, such as v1.")] = "",
     message: Annotated[str, typer.Option("--message", "-m", help="Commit message.")] = "",
-    discriminator: Annotated[bool, typer.Option("--discriminator", help="Publish it too, for fine-tuning.")] = False,
+    discriminator: Annotated[bool, typer.Option("--discriminator", help="Publish the discriminator too.")] = False,
     as_json: Json = False,
 ) -> None:
     """Publish a generator on the Hugging Face Hub (log in with `hf auth login`, or set HF_TOKEN)."""
@@ -55,7 +55,7 @@ def publish(
     organisation: Annotated[str, typer.Argument(metavar="ORG", help="A user or organisation on the Hub.")],
     cards: Annotated[Path | None, typer.Option(help="Folder of model folders.  [default: model_cards/]")] = None,
 ) -> None:
-    """Push every model folder of model_cards/; prints the register_weights lines that pin them."""
+    """Push every model folder of model_cards/, and print the register_weights lines that pin them."""
     from ganzoo.store.publish import publish as publish_all
 
     for _, pushed, line in publish_all(organisation, cards):
@@ -64,7 +64,7 @@ def publish(
 
 
 def pull(source: Source, quiet: Quiet = False) -> None:
-    """Fetch a model into the cache, every file checked. Prints the folder."""
+    """Fetch a model into the cache, check every file, and print the folder."""
     from ganzoo.store.hub import PREFIX
     from ganzoo.store.manifest import FILES
     from ganzoo.store.source import find
@@ -96,15 +96,15 @@ def import_(
     architecture: Annotated[str, typer.Argument(metavar="ARCH", help="One of `ganzoo list`.")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pt, .pth, .bin, .ckpt or .safetensors file.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to write.")],
-    key: Annotated[str | None, typer.Option(help="Where in a training checkpoint the generator lies.")] = None,
+    key: Annotated[str | None, typer.Option(help="Key of the generator's state dict in the file.")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="What tensors cannot tell, such as activation=relu."),
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting that tensors do not show, such as activation=relu."),
     ] = None,
-    tag: Annotated[str, typer.Option(help="Second half of ARCH.TAG.  [default: named after the file]")] = "",
+    tag: Annotated[str, typer.Option(help="The TAG of ARCH.TAG.  [default: the name of the file]")] = "",
     license: License = "",
 ) -> None:
-    """Turn a foreign generator checkpoint into a model folder; look at its samples.png to see that it fits."""
+    """Convert a generator's checkpoint from elsewhere to a model folder. Check the result in its samples.png."""
     from ganzoo.exchange.foreign import convert, read_tensors
     from ganzoo.store.models import write_model
     from ganzoo.store.runs import data_slug
@@ -118,7 +118,7 @@ def import_(
     tag = tag or data_slug(file.name)
     folder = write_model(out, architecture, tag, g, discriminator_config=d.config, license=license)
     print(f"ganzoo: read as {json.dumps(settings)}", file=sys.stderr)
-    print(f"ganzoo: if {folder / 'samples.png'} looks wrong, --set mends what tensors cannot tell", file=sys.stderr)
+    print(f"ganzoo: if {folder / 'samples.png'} looks wrong, correct the settings with --set", file=sys.stderr)
     print(folder)
 
 
@@ -127,7 +127,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", help="The .onnx file to write.")],
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite it.")] = False,
 ) -> None:
-    """Write a generator as ONNX, compared with torch before it is kept (extra: ganzoo\\[onnx])."""
+    """Write a generator as ONNX, if the result agrees with torch (extra: ganzoo\\[onnx])."""
     from ganzoo.exchange.onnx import export_onnx
     from ganzoo.store.source import from_pretrained
 

@@ -26,16 +26,16 @@ def train(
         ),
     ] = None,
     data_dir: Annotated[
-        str | None, typer.Option(help="Where named data sets lie or are downloaded to.  [default: data]")
+        str | None, typer.Option(help="Folder of named data sets, also for downloads.  [default: data]")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Generator updates.  [default: the recipe's]")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a batch.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Pixels a side.  [default: the data's]")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images in a batch.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Height and width in pixels.  [default: the data's]")] = None,
     channels: Annotated[int | None, typer.Option(help="1 for grey, 3 for colour.  [default: the data's]")] = None,
-    flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror half of the images.")] = None,
+    flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror images at random.")] = None,
     conditional: Annotated[
         bool | None,
-        typer.Option("--conditional/--unconditional", help="Learn to generate by class, from labelled data."),
+        typer.Option("--conditional/--unconditional", help="Condition both networks on the data's labels."),
     ] = None,
     loss: Annotated[str | None, typer.Option(help="One of `ganzoo list --losses`.")] = None,
     penalty: Annotated[
@@ -47,11 +47,11 @@ def train(
     pack: Annotated[int | None, typer.Option(help="Samples that the discriminator judges at once (PacGAN).")] = None,
     augment: Annotated[
         str | None,
-        typer.Option(metavar="POLICIES", help="DiffAugment: color,translation,cutout, any of them; 'none'."),
+        typer.Option(metavar="POLICIES", help="DiffAugment: any of color,translation,cutout, or 'none'."),
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option("--from", metavar="SOURCE", help="Fine-tune these weights, and their discriminator if published."),
+        typer.Option("--from", metavar="SOURCE", help="Fine-tune this generator, with its discriminator if published."),
     ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="A recipe of the architecture; see `ganzoo info`.  [default: default]")
@@ -61,29 +61,29 @@ def train(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.  [default: auto]")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.  [default: auto]")] = None,
     accumulate: Annotated[
-        int | None, typer.Option(help="Take each batch in this many parts, to save memory.  [default: 1]")
+        int | None, typer.Option(help="Split each batch into this many parts, to save memory.  [default: 1]")
     ] = None,
     compile_: Annotated[
-        bool | None, typer.Option("--compile/--no-compile", help="torch.compile: pays on long runs.")
+        bool | None, typer.Option("--compile/--no-compile", help="Use torch.compile, which pays for long runs.")
     ] = None,
     eval_every: Annotated[
-        int | None, typer.Option(help="Steps between measurements of fid; the best checkpoint is kept.")
+        int | None, typer.Option(help="Steps between measurements of FID; the best checkpoint is kept.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: the next free runs/ARCH-DATA-NNN]")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out, else the newest of this architecture.")
+        bool, typer.Option("--resume", help="Continue the run in --out, or else the newest of this architecture.")
     ] = False,
-    config: Annotated[Path | None, typer.Option(help="JSON file of settings; flags go before it.")] = None,
+    config: Annotated[Path | None, typer.Option(help="JSON file of settings; flags override it.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
             "--set", metavar="KEY=VALUE", help="Any setting, such as generator.width=128 or n_critic=5. Repeatable."
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the settings and sizes, train nothing.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the settings and sizes without training.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
-    """Train an architecture. Prints the run folder."""
+    """Train an architecture, and print the run folder."""
     flags = {
         "data": data, "data_dir": data_dir, "steps": steps, "batch_size": batch_size, "image_size": image_size,
         "channels": channels, "flip": flip, "conditional": conditional, "loss": loss, "lr": lr, "seed": seed,
@@ -92,12 +92,12 @@ def train(
         "augment": None if not augment else [] if augment == "none" else augment.split(","),
         "penalties": None if not penalty else [] if penalty == ["none"] else penalty,
     }  # fmt: skip
-    settings = _merged(config, set_ or [], flags)
+    settings = _merge_settings(config, set_ or [], flags)
     recipe = recipe or settings.pop("recipe", None)
     if settings.pop("architecture", architecture) != architecture:
-        raise ConfigError(f"{config} is for another architecture than {architecture}")
+        raise ConfigError(f"{config} is for another architecture than {architecture}: take another file")
 
-    # Of many processes, the first decides: on other hosts there may be no run folder.
+    # Only the first process reads the run folder, which other hosts may not have.
     complete = _resumed_settings(architecture, recipe, settings) if resume and FIRST else None
     complete = complete or TrainConfig(architecture, recipe=recipe or "default", **settings)
 
@@ -116,8 +116,8 @@ def train(
         _report(run, architecture, quiet)
 
 
-def _merged(config: Path | None, assignments: list[str], flags: dict[str, Any]) -> dict[str, Any]:
-    """The settings of the configuration file, of --set and of the flags, the later ones over the earlier ones."""
+def _merge_settings(config: Path | None, assignments: list[str], flags: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the configuration file, of --set and of the flags. Later ones override earlier ones."""
     settings: dict[str, Any] = {}
     merge(settings, read_file(config) if config else {}, str(config))
     direct: dict[str, Any] = {}
@@ -128,10 +128,10 @@ def _merged(config: Path | None, assignments: list[str], flags: dict[str, Any]) 
 
 
 def _report(run: "Run", architecture: str, quiet: bool) -> None:
-    """Print the run folder, and what can be done next."""
+    """Print the run folder, and a command to continue or sample it."""
     if run.interrupted:
         launcher = "torchrun … -m ganzoo" if "RANK" in os.environ else "ganzoo"
-        print(f"stopped at step {run.step} of {run.config.steps}; go on with:", file=sys.stderr)
+        print(f"stopped at step {run.step} of {run.config.steps}; continue with:", file=sys.stderr)
         print(f"  {launcher} train {architecture} --resume --out {run.folder}", file=sys.stderr)
     elif not quiet:
         pictures = sorted((run.folder / "samples").glob("*.png"))
@@ -145,21 +145,21 @@ def _report(run: "Run", architecture: str, quiet: bool) -> None:
 
 
 def _resumed_settings(architecture: str, recipe: str | None, settings: dict[str, Any]) -> TrainConfig | None:
-    """The recorded configuration with the given settings laid over it; None if there is no run to resume yet."""
+    """The recorded configuration, updated with these settings; None if there is no run to resume yet."""
     from ganzoo.store.runs import newest_run, read_training
 
     folder = Path(settings["out"]) if "out" in settings else newest_run(architecture)
     if not (folder.exists() and any(folder.iterdir())):
         return None
-    began, _ = read_training(folder)
-    values = began.to_dict()
-    given = {**settings, "architecture": architecture, "out": str(folder)}
-    merge(values, given if recipe is None else {**given, "recipe": recipe}, "the command line")
+    recorded, _ = read_training(folder)
+    values = recorded.to_dict()
+    changes = {**settings, "architecture": architecture, "out": str(folder)}
+    merge(values, changes if recipe is None else {**changes, "recipe": recipe}, "the command line")
     return TrainConfig.from_dict(values)
 
 
 def _dry_run(config: TrainConfig) -> None:
-    """Print the settings, and the sizes that follow from them."""
+    """Print the settings, and the sizes of the networks and the data."""
     from ganzoo.data.dataset import Batches
     from ganzoo.devices import choose_device
     from ganzoo.training.build import build_players, load_data

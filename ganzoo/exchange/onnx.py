@@ -58,12 +58,12 @@ def export_onnx(g: nn.Module, path: Path, *, force: bool = False) -> float:
     with _quiet(), preserve_torch(torch.device("cpu")):
         runtime = _runtime()
         try:
-            twin = copy.deepcopy(g).to("cpu", torch.float32).to(memory_format=torch.contiguous_format)
-            twin.eval().requires_grad_(False)
-            expected = [_expected(twin, n) for n in BATCHES]
+            network = copy.deepcopy(g).to("cpu", torch.float32).to(memory_format=torch.contiguous_format)
+            network.eval().requires_grad_(False)
+            expected = [_expected(network, n) for n in BATCHES]
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path, shared=True) as temporary:
-                temporary.write_bytes(_serialize(twin, expected[0][0]))
+                temporary.write_bytes(_serialize(network, expected[0][0]))
                 difference = _difference(runtime, temporary, expected)
                 if not difference <= TOLERANCE:  # NaN too
                     raise ExportError(

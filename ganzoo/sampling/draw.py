@@ -142,7 +142,7 @@ def walk(g: nn.Module, n: int, frames: int, seed: int = 0, labels: Labels | None
     Args:
         g: a generator.
         n: loops side by side.
-        frames: frames a loop.
+        frames: the number of frames in a loop.
         seed: of the latents.
         labels: for a conditional generator, as for `sample`; they stay the same along a loop.
 

@@ -1,1 +1,1 @@
-"""What training and publishing write: run folders, model folders, cards, results, and their way to and from the Hub."""
+"""Run folders, model folders, model cards and results, and the exchange of models with the Hugging Face Hub."""

@@ -30,7 +30,7 @@ PREFIX = "hf-hub:"
 HEADER_LIMIT = 16 << 20
 """The largest header of a safetensors file, in bytes."""
 SIDE_FILE_LIMIT = 64 << 20
-"""The largest file beside the weights, in bytes."""
+"""The largest file besides the weights, in bytes."""
 
 
 def fetch(

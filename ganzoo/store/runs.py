@@ -76,7 +76,7 @@ def create_run(config: TrainConfig, facts: Mapping[str, Any]) -> Path:
 
     Args:
         config: its `out`, else the next free number under runs/.
-        facts: what to record in training.json beside the configuration.
+        facts: entries of training.json besides the configuration.
 
     Raises:
         CheckpointError: the folder exists and is not empty, or cannot be created.
@@ -231,7 +231,7 @@ def load_newest(folder: Path) -> Checkpoint | None:
             logger.warning("%s; trying the one before it", error)
     if problems:
         raise CheckpointError(
-            f"no checkpoint of {folder} is whole: {'; '.join(problems)}. Train anew into another --out"
+            f"no checkpoint of {folder} is whole: {'; '.join(problems)}. Start a new run with another --out"
         )
     return None
 

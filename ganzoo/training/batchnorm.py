@@ -1,4 +1,4 @@
-"""BatchNorm over the parts of a batch that several processes hold, and item by item for gradient penalties."""
+"""BatchNorm over a batch that is split over several processes, and BatchNorm for gradient penalties."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ from ganzoo.training.distributed import all_sum
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over the processes, differentiable any number of times: its gradient is the sum of theirs."""
+    """The sum over the processes, differentiable any number of times. Its gradient is the sum of their gradients."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -26,12 +26,12 @@ class _Sum(torch.autograd.Function):
 
 
 class _Normalised(torch.autograd.Function):
-    """BatchNorm's training pass over the whole batch by torch's own kernels: (y, mean, variance)."""
+    """BatchNorm's training pass over the whole batch with torch's own kernels: (y, mean, variance)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
         _, mean, scale = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, eps)
-        mean, variance = _merged(mean, scale.pow(-2) - eps)
+        mean, variance = _merge(mean, scale.pow(-2) - eps)
         y, _, _ = torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)
         ctx.save_for_backward(x, weight, bias, mean, (variance + eps).rsqrt())
         ctx.eps = eps
@@ -44,35 +44,36 @@ class _Normalised(torch.autograd.Function):
         x, weight, bias, mean, scale = ctx.saved_tensors
         if torch.is_grad_enabled():  # a gradient penalty will differentiate this again
             inputs = [tensor for tensor in (x, weight, bias) if tensor.requires_grad]
-            found = iter(torch.autograd.grad(_normalised(x, weight, bias, ctx.eps), inputs, dy, create_graph=True))
-            return *(next(found) if tensor.requires_grad else None for tensor in (x, weight, bias)), None
+            grads = iter(torch.autograd.grad(_normalise(x, weight, bias, ctx.eps), inputs, dy, create_graph=True))
+            return *(next(grads) if tensor.requires_grad else None for tensor in (x, weight, bias)), None
         backward = torch.ops.aten.native_batch_norm_backward
         _, dweight, dbias = backward(dy, x, weight, None, None, mean, scale, True, ctx.eps, [False, True, True])
         # dx = k (dy - E dy - n E(dy n)) with n = (x - mean) scale, k = scale weight and E over the whole batch
-        of_dy, of_product = all_sum(torch.stack([dbias, dweight])) / (dist.get_world_size() * x.numel() / x.shape[1])
+        count = dist.get_world_size() * x.numel() / x.shape[1]
+        mean_dy, mean_dy_n = all_sum(torch.stack([dbias, dweight])) / count
         k = scale * weight
         shape = (1, -1, *[1] * (x.dim() - 2))
-        constant = k * (mean * scale * of_product - of_dy)
-        dx = torch.addcmul(constant.view(shape), x, -(k * scale * of_product).view(shape)).addcmul_(dy, k.view(shape))
+        constant = k * (mean * scale * mean_dy_n - mean_dy)
+        dx = torch.addcmul(constant.view(shape), x, -(k * scale * mean_dy_n).view(shape)).addcmul_(dy, k.view(shape))
         return dx.to(x.dtype), dweight, dbias, None
 
 
-def _merged(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of the whole batch from those of the processes' equal parts; differentiable."""
-    # A row for each process, of which all but one's own are zero: their sum is the gathered statistics.
-    mine = torch.arange(dist.get_world_size(), device=mean.device).view(-1, 1, 1) == dist.get_rank()
-    means, variances = _Sum.apply(mine * torch.stack([mean, variance])).unbind(1)
+def _merge(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean and variance of the whole batch from those of the processes' equal parts. Differentiable."""
+    # A gather as a sum: each process contributes a row with its own statistics, and zeros for the others.
+    own_row = torch.arange(dist.get_world_size(), device=mean.device).view(-1, 1, 1) == dist.get_rank()
+    means, variances = _Sum.apply(own_row * torch.stack([mean, variance])).unbind(1)
     return means.mean(0), variances.mean(0) + means.var(0, correction=0)
 
 
-def _normalised(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """The same by elementary operations, which can be differentiated any number of times."""
+def _normalise(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """The y of `_Normalised` by elementary operations, which can be differentiated any number of times."""
     with torch.autocast(x.device.type, enabled=False):
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        across = [0, *range(2, x.dim())]
+        dimensions = [0, *range(2, x.dim())]
         shape = (1, -1, *[1] * (x.dim() - 2))
-        mean = wide.mean(across)
-        mean, variance = _merged(mean, (wide - mean.view(shape)).square().mean(across))
+        mean = wide.mean(dimensions)
+        mean, variance = _merge(mean, (wide - mean.view(shape)).square().mean(dimensions))
         scale = (variance + eps).rsqrt() * weight
         y: Tensor = ((wide - mean.view(shape)) * scale.view(shape) + bias.view(shape)).to(x.dtype)
     return y
@@ -81,11 +82,11 @@ def _normalised(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
 class SynchronisedBatchNorm(_BatchNorm):
     """BatchNorm with the statistics of the whole batch, whatever the number of processes.
 
-    torch's own is for GPUs alone and cannot be differentiated twice, which gradient penalties need.
+    torch's own works only on GPUs, and gradient penalties cannot differentiate it twice.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
-        pass  # it stands in for one whose author has chosen the dimensions
+        pass  # the layer that it replaces may be for any number of dimensions
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor) -> Tensor:
@@ -107,8 +108,11 @@ class SynchronisedBatchNorm(_BatchNorm):
 
 
 def synchronise(module: nn.Module) -> None:
-    """Replace the BatchNorm layers below `module` by ones that take the statistics of the whole batch. Parameters,
-    buffers and their names stay. A subclass with a `forward` of its own is left as it is."""
+    """Replace the BatchNorm layers in `module` by layers that use the statistics of the whole batch.
+
+    The parameters and buffers stay the same, and so do their names. Subclasses with their own `forward` are not
+    replaced.
+    """
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm) and type(child).forward is _BatchNorm.forward:
             new = SynchronisedBatchNorm(
@@ -121,16 +125,16 @@ def synchronise(module: nn.Module) -> None:
 
 
 def item_by_item(d: nn.Module, judge: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """`judge`, a function of D and items, with each logit a function of its own item alone.
+    """Change the function `judge`, which maps items to D's logits, so that each logit depends only on its own item.
 
-    A gradient penalty differentiates the sum of the logits with respect to all items at once. That is each item's own
-    gradient only if no logit depends on another item, but BatchNorm's statistics depend on all of them. So they are
-    taken from a first pass, and in a second one they are constants as far as the items are concerned. They stay
-    functions of D's weights, through which the penalty is differentiated next: taken as constants there too, a penalty
-    would shrink weights whose scale BatchNorm cancels, without an effect on D.
+    A gradient penalty differentiates the sum of the logits with respect to all items at once. This gives the gradient
+    at each item only if no logit depends on another item, but BatchNorm's statistics depend on all of them. So a first
+    pass computes the statistics, and a second one uses them as constants with respect to the items. They remain
+    functions of D's weights, with respect to which the penalty is differentiated next. If they were constants there
+    too, the penalty would shrink weights whose scale BatchNorm cancels, with no effect on D.
 
-    D's logits are those that it gives in training; the running statistics stay as they are. A BatchNorm with a
-    `forward` of its own is left alone, and a D without BatchNorm is called once.
+    The logits are those of training mode, and the running statistics do not change. A BatchNorm subclass with its own
+    `forward` is not changed, and a D without BatchNorm is called once.
     """
     norms = [norm for norm in d.modules() if isinstance(norm, _BatchNorm) and _is_plain(norm) and norm.training]
     if not norms:
@@ -138,7 +142,7 @@ def item_by_item(d: nn.Module, judge: Callable[[Tensor], Tensor]) -> Callable[[T
 
     def independent(x: Tensor) -> Tensor:
         statistics: list[tuple[Tensor, Tensor]] = []
-        with _forwards(norms, lambda norm, y: _recorded(norm, y, statistics)):
+        with _forwards(norms, lambda norm, y: _record(norm, y, statistics)):
             judge(x.detach())
         replay = iter(statistics)
         with _forwards(norms, lambda norm, y: _affine(norm, y, *next(replay))):
@@ -153,7 +157,7 @@ def _is_plain(norm: _BatchNorm) -> bool:
 
 @contextlib.contextmanager
 def _forwards(norms: Sequence[_BatchNorm], forward: Callable[[_BatchNorm, Tensor], Tensor]) -> Iterator[None]:
-    """Another forward pass for these layers."""
+    """In the block, these layers have another forward pass."""
     for norm in norms:
         norm.forward = partial(forward, norm)  # type: ignore[method-assign]
     try:
@@ -163,16 +167,17 @@ def _forwards(norms: Sequence[_BatchNorm], forward: Callable[[_BatchNorm, Tensor
             del norm.forward
 
 
-def _recorded(norm: _BatchNorm, x: Tensor, statistics: list[tuple[Tensor, Tensor]]) -> Tensor:
+def _record(norm: _BatchNorm, x: Tensor, statistics: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """BatchNorm's training pass, which adds the statistics to a list."""
     variance, mean = torch.var_mean(x, [0, *range(2, x.dim())], correction=0)
     if isinstance(norm, SynchronisedBatchNorm):
-        mean, variance = _merged(mean, variance)
+        mean, variance = _merge(mean, variance)
     statistics.append((mean, variance))
     return _affine(norm, x, mean, variance)
 
 
 def _affine(norm: _BatchNorm, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """BatchNorm by elementary operations: torch's own has no derivative with respect to given statistics."""
+    """BatchNorm with these statistics by elementary operations: torch's own has no derivative with respect to them."""
     shape = (1, -1, *[1] * (x.dim() - 2))
     scale = (variance + norm.eps).rsqrt()
     if norm.affine:

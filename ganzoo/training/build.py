@@ -1,4 +1,4 @@
-"""From a configuration to data, networks and their objective."""
+"""Building the data, the networks and their objective from a configuration."""
 
 import copy
 from dataclasses import dataclass
@@ -20,13 +20,14 @@ from ganzoo.zoo.plugins import registry
 
 @dataclass(frozen=True)
 class Players:
-    """Both networks, with random weights and on the CPU, and what they play for.
+    """Both networks, with random weights and on the CPU, and their objective.
 
     Attributes:
-        g, d: the networks.
+        g: the generator.
+        d: the discriminator.
         loss: the adversarial loss.
         penalties: the penalties of D.
-        objective: what the trainer minimises; made of these.
+        objective: the objective that the trainer minimises, built from the loss and the penalties.
     """
 
     g: nn.Module
@@ -67,12 +68,12 @@ def build_players(config: TrainConfig, data: Data) -> Players:
     loss, _ = build(target, {"penalized": bool(penalties)}, config.loss_options, f"the loss {config.loss}")
     objective = _build_objective(config, loss, penalties)
     with torch.no_grad():
-        twin = copy.deepcopy(g).eval()
-        shape = tuple(generate(twin, draw_latent(g, 1, Rng(config.seed, 0, "shape"))).shape[1:])
+        evaluated = copy.deepcopy(g).eval()
+        shape = tuple(generate(evaluated, draw_latent(g, 1, Rng(config.seed, 0, "shape"))).shape[1:])
     if shape != tuple(data.items.shape[1:]):
         raise ConfigError(
             f"the generator of {config.architecture} makes items of shape {shape}, the data has "
-            f"{tuple(data.items.shape[1:])}"
+            f"{tuple(data.items.shape[1:])}: set image_size and channels, or take other data"
         )
     return Players(g, d, loss, penalties, objective)
 

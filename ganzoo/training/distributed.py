@@ -1,7 +1,8 @@
-"""What differs between one process and many, and nowhere else.
+"""All that differs between training on one process and on many.
 
-Under `torchrun` each process takes its part of every batch. The gradients are summed in one all-reduce after backward:
-DistributedDataParallel, which reduces during backward, disclaims the `autograd.grad` that gradient penalties need.
+Under `torchrun`, each process takes its part of every batch, and the gradients are summed in one all-reduce after the
+backward pass. DistributedDataParallel, which reduces during it, does not support the `autograd.grad` of gradient
+penalties.
 """
 
 import atexit
@@ -23,7 +24,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class World:
-    """The processes that train together: this one's `rank` of `size`."""
+    """The processes that train together.
+
+    Attributes:
+        rank: the index of this process, from 0.
+        size: the number of processes.
+    """
 
     rank: int = 0
     size: int = 1
@@ -34,7 +40,7 @@ class World:
         return self.rank == 0
 
     def first(self, function: Callable[[], T]) -> T:
-        """The result of `function` on rank 0, on every process. A GanzooError that it raises is raised on all."""
+        """Call `function` on rank 0 and return its result on every process. A GanzooError is raised on all of them."""
         if self.size == 1:
             return function()
         message: list[Any] = [None]
@@ -43,7 +49,7 @@ class World:
                 message = [function()]
             except GanzooError as error:
                 message = [error]
-        with _together():
+        with _collective():
             dist.broadcast_object_list(message)
         if isinstance(message[0], GanzooError):
             raise message[0]
@@ -53,7 +59,7 @@ class World:
     def wait(self) -> None:
         """Wait until every process is here."""
         if self.size > 1:
-            with _together():
+            with _collective():
                 dist.barrier()
 
 
@@ -62,14 +68,21 @@ class Reducer:
 
     def __init__(self, world: World, parameters: Sequence[nn.Parameter]) -> None:
         self.world, self.parameters = world, parameters
-        self.flat: Tensor | None = None  # kept: fresh memory of that size costs as much as filling it
+        self.flat: Tensor | None = None  # reused: allocating memory of that size costs as much as filling it
 
     def __call__(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Put the sums in place of the gradients, valid until the next call; give the means of the scalar `values`."""
+        """Replace the gradients by their sums, which are valid until the next call.
+
+        Args:
+            values: scalars to average in the same all-reduce.
+
+        Returns:
+            The means of the values over the processes.
+        """
         if self.world.size == 1:
             return dict(values)
         pairs = [(p, p.grad) for p in self.parameters if p.grad is not None]
-        # Each gradient as it lies in memory: no copy of a channels_last one into another order.
+        # Views in the order of memory, because a channels_last gradient would otherwise be copied.
         parts = [grad.as_strided((grad.numel(),), (1,)) for _, grad in pairs]
         parts.append(torch.stack([value.detach().to(parts[0]) / self.world.size for value in values.values()]))
         sizes = [part.numel() for part in parts]
@@ -84,7 +97,7 @@ class Reducer:
 
 
 def join(device: torch.device) -> World:
-    """The world that torchrun's environment describes; a world of one without it.
+    """Join the processes that torchrun's environment describes. Without it, the world is this process alone.
 
     Raises:
         TrainingError: the other processes cannot be reached.
@@ -92,40 +105,41 @@ def join(device: torch.device) -> World:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return World()
     if not dist.is_initialized():
-        # gloo on a GPU too: what is not a gradient needs none.
+        # gloo on a GPU too: only the gradients are on the GPU.
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        with _together():
+        with _collective():
             dist.init_process_group(backend)
-        atexit.register(dist.destroy_process_group)  # once: what another `train` meets on leaving and joining again
+        atexit.register(dist.destroy_process_group)  # not after each `train`, which may be called again
     return World(dist.get_rank(), dist.get_world_size())
 
 
 def local_device(device: torch.device) -> torch.device:
-    """`device`, with each process of a host on a GPU of its own.
+    """The device of this process: on CUDA, each process of a host gets a GPU of its own.
 
     Raises:
-        ConfigError: more processes on this host than GPUs, one GPU named for all of them, or a device that does not
-            take part in distributed training.
+        ConfigError: there are more processes than GPUs on this host, `device` names one GPU for all of them, or it does
+            not support distributed training.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or device.type == "cpu":
         return device
     if device.type != "cuda":
-        raise ConfigError(f"many processes train on CUDA or the CPU, not on {device.type}: give --device cpu")
+        raise ConfigError(f"several processes can train on CUDA or the CPU, but not on {device.type}: use --device cpu")
     if device.index is not None:
         raise ConfigError(f"--device {device} names one GPU for every process: leave the number to torchrun")
-    here, there = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
-    if here > there:
-        raise ConfigError(f"{here} processes on a host with {there} GPUs: give torchrun --nproc-per-node {there}")
+    processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if processes > gpus:
+        raise ConfigError(f"{processes} processes on a host with {gpus} GPUs: give torchrun --nproc-per-node {gpus}")
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     torch.cuda.set_device(device)
     return device
 
 
 @contextlib.contextmanager
-def _together() -> Iterator[None]:
+def _collective() -> Iterator[None]:
+    """Turn the error of torch.distributed for a process that is gone into a TrainingError."""
     try:
         yield
-    except RuntimeError as error:  # what torch.distributed raises for a peer that is gone
+    except RuntimeError as error:
         cause = re.sub(r"^\[[^]]*\] ", "", str(error).strip()).partition("\n")[0].partition(". ")[0]
         raise TrainingError(
             f"another process of this run stopped or cannot be reached ({cause}). Nothing written is lost: start the "
@@ -134,7 +148,7 @@ def _together() -> Iterator[None]:
 
 
 def all_sum(value: Tensor) -> Tensor:
-    """The sum of a tensor over the processes, in its place."""
-    with _together():
+    """Sum a tensor over the processes, in place."""
+    with _collective():
         dist.all_reduce(value)
     return value

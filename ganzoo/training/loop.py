@@ -33,7 +33,7 @@ from ganzoo.zoo.config import TrainConfig
 logger = logging.getLogger("ganzoo")
 
 STOP_EVERY = 10
-"""Steps between looks at another process's request to stop on a GPU: each look waits for the device."""
+"""Steps between checks, on a GPU, whether another process is to stop: each check waits for the device."""
 
 Minimised = Callable[[nn.Module, nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
 
@@ -74,11 +74,11 @@ def train(
 
     Args:
         config: what to train, and how.
-        resume: go on with the run in `config.out`, to the same bits as if it had never stopped. If there is nothing
-            yet, start it.
-        on_log: called with each line of metrics.jsonl: step, losses, accuracy, images a second (real images that D
-            saw), seconds trained.
-        on_step: called with the number of finished steps after each one. Of many processes, the first calls both.
+        resume: continue the run in `config.out`, with the same result, bit for bit, as if it had never stopped. If
+            there is none yet, start it.
+        on_log: called with each line of metrics.jsonl, on the first process: the step, losses, accuracy, real images
+            per second, and seconds of training.
+        on_step: called after each step with the number of finished steps, on the first process.
 
     Returns:
         The finished run, or an interrupted one after SIGINT or SIGTERM, which write a checkpoint first.
@@ -91,7 +91,7 @@ def train(
     """
     device = local_device(choose_device(config.device))
     with preserve_torch(device), fast_arithmetic(device), warnings.catch_warnings():
-        # torch.compile looks at the gradient of D's input, which is no leaf and has none.
+        # torch.compile reads the gradient of D's input, which is not a leaf and has none.
         warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
         try:
             return _train(config, device, resume, on_log, on_step)
@@ -221,7 +221,8 @@ def _check_fingerprint(fingerprint: str, planned: Plan, world: World) -> str:
     config = planned.config
     if planned.recorded.get("fingerprint", fingerprint) != fingerprint:
         raise ConfigError(
-            f"the data {config.data!r} has changed since the run in {config.out} began: train anew into another --out"
+            f"the data {config.data!r} has changed since the run in {config.out} began: start a new run with another "
+            "--out"
         )
     if world.first(lambda: fingerprint) != fingerprint:
         raise ConfigError(f"the data {config.data!r} of process {world.rank} is not that of process 0")
@@ -252,7 +253,7 @@ def _hardware(device: torch.device, world: World) -> str:
 
 @contextlib.contextmanager
 def frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
-    """No gradients for these parameters inside, each one's own `requires_grad` after."""
+    """In the block, these parameters require no gradients."""
     flags = [p.requires_grad for p in parameters]
     for p in parameters:
         p.requires_grad_(False)
@@ -265,7 +266,7 @@ def frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stop_signals() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; the second does what it always does."""
+    """An event that the first SIGINT or SIGTERM sets. The second one has its usual effect."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop

@@ -12,27 +12,27 @@ from ganzoo.training.augment import augment
 from ganzoo.training.batchnorm import item_by_item
 
 Discriminator = Callable[..., Tensor]
-"""What a penalty is given: items to raw logits."""
+"""The discriminator as a penalty gets it: a function from items to raw logits."""
 
 
 @dataclass
 class Batch:
-    """What one phase of training works on: the whole batch, or the part of it that this process takes. It only ever
-    gains fields.
+    """The batch of one phase of training, or the part of it that this process takes.
+
+    Later versions may add fields, but remove none.
 
     Attributes:
         real: (N, ...) items of the data; images (N, C, H, W) in [-1, 1].
-        z: latents, (N, z_dim) unless the generator draws its own. G's phase has those of the update of D before it.
+        z: latents (N, z_dim), unless the generator draws its own. G's phase has those of D's last update.
         step: the generator step, from 0.
         rng: the random stream of this phase.
-        labels: (N,) int64 classes of the real items; None where the data has none.
-        fake_labels: (N,) int64 classes that the generator is conditioned on: those of the real items, so that a pair is
-            of one class; None in unconditional training.
-        inputs: (N, ...) what a paired architecture translates from; None where the data has none.
-        whole: a function that returns the real items of all parts; None where this is the whole batch. See
-            `whole_real`.
-        shared: whether G's phase takes up the fakes of this update of D.
-        fakes: (N, ...) the generated items once there are any. See `fake`.
+        labels: (N,) int64 classes of the real items; None if the data has none.
+        fake_labels: (N,) int64 classes that the generator is conditioned on, which are those of the real items; None in
+            unconditional training.
+        inputs: (N, ...) inputs of a paired architecture; None if the data has none.
+        whole: a function that returns the real items of all parts; None if this is the whole batch. See `whole_real`.
+        shared: whether G's phase reuses the fakes of this update of D.
+        fakes: (N, ...) the generated items; None before the first call of `fake`.
         made: the former name of `fakes`.
     """
 
@@ -53,46 +53,53 @@ class Batch:
             self.fakes = made
 
     def fake(self, g: nn.Module, *, graph: bool = True) -> Tensor:
-        """G(z), once a batch: with `graph` for the generator's phase, without for D's."""
+        """The generated items G(z), (N, ...). They are computed once for each batch.
+
+        Args:
+            g: the generator.
+            graph: whether the result is to have a graph, as G's phase needs and D's does not.
+        """
         if self.fakes is None or (graph and not self.fakes.requires_grad):
             with torch.set_grad_enabled(graph or self.shared):
                 self.fakes = g(self.z) if self.fake_labels is None else g(self.z, self.fake_labels)
         return self.fakes if graph else self.fakes.detach()
 
     def judge(self, d: Discriminator) -> Discriminator:
-        """`d` with the classes bound where training is conditional: items (N, ...), or several times N of them in the
-        same order, to logits."""
+        """D as a function from items to logits, which in conditional training passes the classes too.
+
+        The function takes items (N, ...), or several such batches of the same classes in one.
+        """
         labels = self.fake_labels
         return d if labels is None else lambda x: d(x, labels.repeat(len(x) // len(labels)))
 
     def whole_real(self) -> Tensor:
-        """The real items of the whole batch, for a statistic over all of them where this is a part of it."""
+        """The real items of the whole batch, even if this is a part of it, for statistics over all of them."""
         return self.real if self.whole is None else self.whole()
 
 
 def _full(x: Tensor) -> Tensor:
-    """`x` as float32, or as the float64 that it is."""
+    """`x` as float32, or unchanged if it is float64."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class Loss:
-    """An adversarial loss on raw logits. Either method may return one value an element or their mean: the trainer
-    averages. Logits come as float32.
+    """An adversarial loss on raw logits, which are float32. Each method may return one value for each element or their
+    mean: the trainer averages.
     """
 
     needs_real = False
-    """Whether `generator` is given the real logits too, as relativistic losses want."""
+    """Whether `generator` gets the real logits too, as relativistic losses need."""
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """What D minimises. Both inputs have the shape that D gives: (N,) or (N, ...)."""
+        """The loss that D minimises. Both arguments have the shape of D's logits, (N,) or (N, ...)."""
         raise TypeError(f"{type(self).__name__} must define discriminator(real_logits, fake_logits)")
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """What G minimises. `real_logits` is given if `needs_real`."""
+        """The loss that G minimises. `real_logits` is None unless `needs_real` is true."""
         raise TypeError(f"{type(self).__name__} must define generator(fake_logits, real_logits=None)")
 
     def after_discriminator_step(self, d: nn.Module) -> None:
-        """Called after each update of D: the place for weight clipping."""
+        """Called after each update of D, for example to clip its weights."""
 
 
 class Penalty:
@@ -106,7 +113,8 @@ class Penalty:
     name: str = ""
     """The registered name, under which it is logged; set by the trainer."""
     every: int = 1
-    """A lazy penalty runs every this many steps and counts this many fold; set by the trainer."""
+    """The steps from one evaluation of the penalty to the next. Its value is multiplied by this number; set by the
+    trainer."""
 
     def __init__(self, weight: float | None = None) -> None:
         if weight is not None:
@@ -116,26 +124,29 @@ class Penalty:
         """The weighted penalty, a scalar.
 
         Args:
-            d: the discriminator as a function of the items alone: classes and augmentation are bound in it, and
-                BatchNorm's statistics are constants, so that each logit depends on its own item.
-            real, fake: (N, ...) float32 without a graph, before augmentation.
-            batch: the phase's batch; draw from its `rng`.
+            d: the discriminator as a function from items to logits. It includes the classes and the augmentation, and
+                BatchNorm's statistics are constants, so that each logit depends only on its own item.
+            real: real items (N, ...), float32 without a graph, before augmentation.
+            fake: generated items of the same shape, likewise.
+            batch: the batch of this phase; draw random numbers from its `rng`.
         """
         raise TypeError(f"{type(self).__name__} must define __call__(d, real, fake, *, batch)")
 
 
 class Objective:
-    """What the trainer minimises in its two phases: a loss and penalties.
+    """The objective that the trainer minimises in its two phases: a loss and penalties.
 
-    An architecture with an objective of its own brings a class with the same methods, whose constructor takes those of
-    these arguments that it can serve. Where that is an `nn.Module`, its parameters join the generator's optimizer and
-    its state the checkpoint.
+    An architecture may register a class of its own with the same methods, whose constructor takes those of these
+    arguments that it supports. If it is an `nn.Module`, the generator's optimizer trains its parameters, and its state
+    is part of the checkpoint.
 
     Args:
-        loss: scores the logits.
-        penalties: added to D's loss, each every `penalty.every` steps.
-        pack: D judges this many samples at once, as one of so many times the channels (Lin et al. 2018, PacGAN).
-        augment: how images are changed before D sees them; see `ganzoo.training.augment`.
+        loss: the adversarial loss.
+        penalties: penalties added to D's loss, each every `penalty.every` steps.
+        pack: the number of samples that D judges at once, concatenated along the channels (Lin et al. 2018, PacGAN,
+            arXiv:1712.04086).
+        augment: the augmentations of D's inputs, any of "color", "translation" and "cutout" (Zhao et al. 2020,
+            DiffAugment, arXiv:2006.10738).
     """
 
     def __init__(
@@ -147,21 +158,21 @@ class Objective:
         self.augment = augment
 
     def present(self, x: Tensor, batch: Batch) -> Tensor:
-        """Items (N, C, ...) as D sees them: augmented, and packed to (N / pack, pack C, ...)."""
+        """The inputs of D for items (N, C, ...): augmented, and packed to (N / pack, pack C, ...)."""
         if self.augment:
             x = augment(x, self.augment, batch.rng)
         return self._packed(x)
 
-    shown = present  # its former name
+    shown = present  # the former name
 
     def _packed(self, x: Tensor) -> Tensor:
         return x if self.pack == 1 else x.reshape(-1, self.pack * x.shape[1], *x.shape[2:])
 
     def discriminator_loss(self, g: nn.Module, d: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """D's loss, a scalar with a graph, and values to log.
+        """D's loss, a scalar with a graph, and scalars to log.
 
-        Logged: `d_loss` without penalties; each penalty under its name; `accuracy`, the share of (real, fake) pairs in
-        which D gives the real one the higher logit: 1 if D tells all apart, 0.5 if none.
+        These are `d_loss` without the penalties, each penalty under its name, and `accuracy`, the share of (real, fake)
+        pairs in which D gives the real item the higher logit: 1 if D separates them, 0.5 for guesses.
         """
         fakes = batch.fake(g, graph=False)
         real, fake = self.present(batch.real, batch), self.present(fakes, batch)
@@ -178,7 +189,8 @@ class Objective:
         return total, logs
 
     def _penalise(self, penalty: Penalty, d: nn.Module, fakes: Tensor, batch: Batch) -> Tensor:
-        """The penalty on the items before augmentation, through it (as Huang et al. 2024 differentiate)."""
+        """The penalty, differentiated through the augmentation with respect to the items before it, as in the code of
+        Huang et al. 2024 (R3GAN, arXiv:2501.05441)."""
         judge = batch.judge(d._call_impl)  # not the compiled call: torch.compile has no second derivatives
 
         def augmented(x: Tensor) -> Tensor:
@@ -192,7 +204,7 @@ class Objective:
             return penalty(independent, real, fake, batch=batch)
 
     def generator_loss(self, g: nn.Module, d: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """G's loss, a scalar with a graph, and values to log (`g_loss`)."""
+        """G's loss, a scalar with a graph, and scalars to log (`g_loss`)."""
         judge = batch.judge(d)
         fake_logits = _full(judge(self.present(batch.fake(g), batch)))
         real_logits: Any = None

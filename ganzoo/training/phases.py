@@ -15,7 +15,7 @@ from ganzoo.zoo.config import TrainConfig
 
 
 class Phases:
-    """Draws the batches of each phase, in the parts that this process works on one after another.
+    """Draws the batches of each phase, in the parts that this process takes one after another.
 
     Args:
         config: the run's settings.
@@ -32,7 +32,7 @@ class Phases:
 
     def discriminator(self, step: int, update: int) -> Iterator[Batch]:
         """The batch of D's update 0 to n_critic - 1 in this step."""
-        # G's phase takes up the fakes of D's last update, if they are at hand whole.
+        # G's phase reuses the fakes of D's last update if that update has one part.
         last = update == self.config.n_critic - 1 and self.config.accumulate == 1
         for part in self._own_parts():
             batch = self._draw(step, update, f"d{update}", part)
@@ -73,6 +73,6 @@ class Phases:
         return Rng(self.config.seed, step, purpose, self.device, part, self.parts)
 
     def _seed(self, step: int, phase: str, part: int) -> None:
-        """Seed torch's own generators: Dropout and whatever else draws from them must resume exactly too."""
+        """Seed torch's own generators, so that Dropout and other layers that use them resume exactly too."""
         suffix = f"/{part}" if self.parts > 1 else ""
         seed_torch(stream_seed(self.config.seed, step, f"{phase}/torch{suffix}"), self.device)

@@ -1,4 +1,4 @@
-"""What a person sees of a run, and what survives it: log lines, sample grids, checkpoints and the model folder."""
+"""The output of a run: log lines, grids of samples, checkpoints and the model folder."""
 
 import logging
 import math
@@ -34,8 +34,8 @@ class Recorder:
         config: the run's settings.
         data: the training data.
         folder: the run folder.
-        state: the state that is recorded.
-        evaluator: what measures it; None: nothing does.
+        state: the state to record.
+        evaluator: measures the averaged generator; None: it is not measured.
         world: the processes that train together.
         on_log: called with each log line.
     """
@@ -122,7 +122,7 @@ class Recorder:
         """Refresh the averaged generator, and at the last step write the model folder.
 
         Args:
-            trained: whether this call of `train` made a step.
+            trained: whether this call of `train` made at least one step.
         """
         state = self.state
         state.refresh()
@@ -133,17 +133,18 @@ class Recorder:
             logger.info("best fid %.4g at step %d, kept in %s", state.best["fid"], state.best["step"], path)
         model = self.folder / "model"
         if state.step >= self.config.steps and (trained or not model.exists()):
-            # Beside, then put in place: a full disk costs the new one, not that of a shorter run before it.
+            # Written elsewhere first: if the disk is full, the model of a shorter run remains.
             name = model.as_posix() if model.is_absolute() else f"./{model.as_posix()}"
             with replacing(model) as temporary:
                 save_pretrained(self.folder, temporary, name=name)
 
 
 def make_evaluator(config: TrainConfig, data: Data, device: torch.device, world: World) -> Evaluator | None:
-    """What measures the averaged generator while it trains, if anything is to; of several processes, on the first.
+    """The evaluator of the averaged generator during training. None if `eval_every` is not set, and on all processes
+    but the first.
 
     Raises:
-        EvaluationError: it cannot be measured.
+        EvaluationError: the data or the features do not allow it.
     """
     if config.eval_every is None or not world.writes:
         return None

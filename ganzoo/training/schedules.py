@@ -15,13 +15,13 @@ def ema_decay(step: int, decay: float) -> float:
 
 
 def halflife_decay(images: float, batch_size: int) -> float:
-    """The decay of one step under which the average forgets half of a weight in so many images (Karras et al. 2018,
-    Progressive Growing of GANs, as the authors' code has it); 0 images: no averaging."""
+    """The decay of one step for which a weight counts half in the average after so many images, as in the code of
+    Karras et al. 2018 (Progressive Growing of GANs, arXiv:1710.10196); 0 for 0 images, which is no averaging."""
     return 0.5 ** (batch_size / images) if images > 0 else 0.0
 
 
 def lr_factor(kind: str, progress: float) -> float:
-    """The factor on the learning rate after this share of the steps."""
+    """The factor of the learning rate after this fraction of the steps."""
     return {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}[kind]
 
 
@@ -29,12 +29,12 @@ class Schedules:
     """The numbers that change from step to step: rates, betas, the weights of penalties, the average's decay.
 
     Each number in `config.schedules` goes from its own setting to its final value along half a cosine, over
-    `config.schedule_steps` steps, and then stays there. The others stay as they are set, but for the learning rates,
-    which also follow `config.lr_schedule`.
+    `config.schedule_steps` steps, and then stays there. The other numbers are constant, except that the learning rates
+    follow `config.lr_schedule`.
 
     Args:
-        config: the run's.
-        penalties: those of D; their weights are set at each step.
+        config: the run's settings.
+        penalties: the penalties of D, whose weights are set at each step.
     """
 
     def __init__(self, config: TrainConfig, penalties: Sequence[Penalty]) -> None:

@@ -1,4 +1,4 @@
-"""The settings of a run: as it was started, as it goes on, and as the weights it starts from require."""
+"""The settings of a run that starts, resumes, or fine-tunes pretrained weights."""
 
 import logging
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ FROM_WEIGHTS = frozenset({"generator", "discriminator", "conditional", "image_si
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run does and where it starts.
+    """The settings and the starting point of a run.
 
     Attributes:
         config: its final settings.
@@ -43,7 +43,7 @@ class Plan:
 
 
 def plan(config: TrainConfig, device: torch.device, resume: bool) -> Plan:
-    """Decide what a run does.
+    """Decide the settings and the starting point of a run.
 
     Raises:
         ConfigError: settings that contradict those of the run to resume or of the weights to start from.
@@ -58,8 +58,8 @@ def plan(config: TrainConfig, device: torch.device, resume: bool) -> Plan:
             raise ConfigError("resume needs the run's folder: set out")
         folder = Path(config.out)
         if folder.exists() and any(folder.iterdir()):
-            began, recorded = read_training(folder)
-            config = _continued(began, config)
+            previous, recorded = read_training(folder)
+            config = _continue(previous, config)
             checkpoint = load_newest(folder)
         else:
             logger.info("nothing to resume in %s: starting there", folder)
@@ -80,24 +80,22 @@ def choose_precision(config: TrainConfig, device: torch.device) -> str:
     return "bf16" if config.auto_precision == "bf16" and native else "fp32"
 
 
-def _continued(began: TrainConfig, config: TrainConfig) -> TrainConfig:
-    """The configuration to go on with: the run's own, but for a larger `steps` and the settings of the machine.
+def _continue(previous: TrainConfig, config: TrainConfig) -> TrainConfig:
+    """The configuration of a resumed run: its own, except for a larger `steps` and the settings of the machine.
 
     Raises:
         ConfigError: another setting differs.
     """
-    old, new = began.to_dict(), config.to_dict()
+    old, new = previous.to_dict(), config.to_dict()
     # The weights that a run started from decided these, wherever they were left at the recipe's values.
     recipe = TrainConfig(config.architecture, recipe=config.recipe).to_dict() if config.start else {}
     for key, value in new.items():
-        undecided = value is None or value == "auto" or (key in FROM_WEIGHTS and value == recipe.get(key))
-        if key in MACHINE or undecided or value == old[key] or (key == "steps" and value > old[key]):
+        unset = value is None or value == "auto" or (key in FROM_WEIGHTS and value == recipe.get(key))
+        if key in MACHINE or unset or value == old[key] or (key == "steps" and value > old[key]):
             continue
-        hint = (
-            "only a larger --steps can change" if key == "steps" else "leave it out, or train anew into another --out"
-        )
+        hint = "steps can only increase" if key == "steps" else "leave it out, or start a new run with another --out"
         raise ConfigError(f"the run in {config.out} began with {key}={old[key]!r}, not {value!r}: {hint}")
-    return began.replace(**{key: value for key, value in new.items() if key in MACHINE or key == "steps"})
+    return previous.replace(**{key: value for key, value in new.items() if key in MACHINE or key == "steps"})
 
 
 def _start_from(config: TrainConfig, source: str) -> tuple[TrainConfig, tuple[StateDict, StateDict]]:

@@ -1,4 +1,4 @@
-"""Everything that training changes."""
+"""The state of a training: networks, optimizers and counters."""
 
 import copy
 import math
@@ -36,7 +36,7 @@ class Means:
             self.counts[key] = self.counts.get(key, 0) + 1
 
     def read(self) -> dict[str, float]:
-        """The means so far; the next ones start anew."""
+        """The means since the last call."""
         means = {key: total.item() / self.counts[key] for key, total in self.totals.items()}
         self.totals.clear()
         self.counts.clear()
@@ -49,7 +49,7 @@ class State:
     Args:
         config: the run's settings.
         players: both networks and their objective, on the CPU; they are moved and become this state's.
-        pretrained: state dicts of the two that training starts from; None: random weights.
+        pretrained: the state dicts of the generator and the discriminator to start from; None: random weights.
         device: where training runs.
         world: the processes that train together.
         memory_format: layout of the networks' weights.
@@ -106,11 +106,11 @@ class State:
 
     @property
     def seconds(self) -> float:
-        """Seconds of training so far, over all of its processes' lives; measuring does not count."""
+        """Seconds of training so far, including those before a resumption; measurements do not count."""
         return time.perf_counter() - self.began_at
 
     def set_schedules(self) -> None:
-        """Set the learning rates and whatever else changes from step to step to their values of this step."""
+        """Set the learning rates, and all other scheduled numbers, to their values at this step."""
         self.schedules.apply(self.step, {"g": self.g_optimizer, "d": self.d_optimizer})
 
     @torch.no_grad()
@@ -120,7 +120,7 @@ class State:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Bring the averaged generator's buffers up to its parameters, once a step at most."""
+        """Update the averaged generator's buffers for its present parameters, at most once for each step."""
         if self._refreshed != self.step:
             for average, raw in zip(self.ema.buffers(), self.g.buffers(), strict=True):
                 average.copy_(raw)
@@ -128,7 +128,11 @@ class State:
             self._refreshed = self.step
 
     def check_finite(self, folder: Path) -> None:
-        """Raises TrainingError if a logged value, a weight or an average is NaN or infinite."""
+        """Check the logged values, the weights and their averages.
+
+        Raises:
+            TrainingError: one of them is NaN or infinite.
+        """
         broken = [key for key, total in self.means.totals.items() if not math.isfinite(total.item())]
         for name, module in self.modules.items():
             if not all(p.isfinite().all() for p in module.parameters()):

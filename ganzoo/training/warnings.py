@@ -12,22 +12,24 @@ logger = logging.getLogger("ganzoo")
 COLLAPSED = 0.1
 """Diversity below which samples are nearly alike."""
 OVERPOWERED = 0.01
-"""Loss of D, in nats or margins, below which it leaves G next to no gradient."""
+"""Loss of D, in nats or margins, below which G gets hardly any gradient."""
 LINES = 3
-"""Log lines in a row that show a sign before it is reported: early training shows each of them in passing."""
+"""Consecutive log lines with a sign before it is reported: each sign can appear briefly early in training."""
 
 ADVICE = {
     "collapse": "the samples are nearly alike (diversity {diversity:.3f} of the data's): mode collapse. Try "
     "--penalty r1, --loss rpgan with --penalty r1 --penalty r2, --pack 2, or a lower --lr",
-    "overpowered": "the discriminator tells all apart (loss {d_loss:.4f}) and teaches the generator little. Try "
+    "overpowered": "the discriminator separates all items (loss {d_loss:.4f}) and teaches the generator little. Try "
     "--penalty r1, a lower --set d_lr, --augment color,translation, or more data",
 }
 
 
 @torch.no_grad()
 def diversity(fake: Tensor, real: Tensor) -> Tensor:
-    """How far apart generated items lie, as a multiple of how far apart real ones do: the root mean squared distance of
-    two items of a batch. 1 is as varied as the data, 0 is mode collapse to one item."""
+    """The root mean squared distance between two generated items, divided by that between two real ones.
+
+    At 1, the samples vary as much as the data; at 0, the generator has collapsed to one item.
+    """
     spread = [x.flatten(1).float().var(0).sum() for x in (fake, real)]
     return (spread[0] / spread[1].clamp_min(1e-12)).sqrt()
 

@@ -41,10 +41,10 @@ def test_a_new_plugin_is_the_example_by_another_name(ganzoo_cli, workplace):
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("My-Gan", "lower-case letters, digits, underscores"),
-        ("3d", "lower-case letters, digits, underscores"),
-        ("../up", "lower-case letters, digits, underscores"),
-        ("class", "lower-case letters, digits, underscores"),
+        ("My-Gan", "lower-case letters, digits and underscores"),
+        ("3d", "lower-case letters, digits and underscores"),
+        ("../up", "lower-case letters, digits and underscores"),
+        ("class", "lower-case letters, digits and underscores"),
         ("dcgan", "is taken by ganzoo:dcgan"),
         ("losses", "there is a package ganzoo_losses already"),
     ],
@@ -69,7 +69,7 @@ def test_nothing_is_overwritten(ganzoo_cli, workplace):
 def test_listing_options_do_not_go_with_new(ganzoo_cli):
     code, _, err = ganzoo_cli("plugins", "--json", "new", "my_gan")
     assert code == 2
-    assert "do not go with new" in err
+    assert "cannot be used with new" in err
 
 
 def test_the_example_pins_ganzoo_from_the_release_it_is_written_for():

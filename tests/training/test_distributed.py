@@ -187,7 +187,7 @@ def test_two_processes_stop_together_and_resume_to_the_same_bits(tmp_path):
     out, err = launcher.communicate(timeout=STARTUP)
     assert (launcher.returncode, out.strip()) == (0, "run"), err
     stopped = runs.load_newest(run).step
-    assert f"stopped at step {stopped} of 100000; go on with:" in err
+    assert f"stopped at step {stopped} of 100000; continue with:" in err
     stored = json.loads((run / "training.json").read_text())
     stored["config"]["steps"] = stopped + 10  # a run of many steps, so that it could be stopped, made a short one
     (run / "training.json").write_text(json.dumps(stored))

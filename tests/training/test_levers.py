@@ -164,7 +164,7 @@ def test_diversity_is_one_for_the_data_and_none_for_one_item():
 
 @pytest.mark.parametrize(("entry", "message"), [
     ({"diversity": 0.01}, "mode collapse"),
-    ({"d_loss": 0.001, "accuracy": 1.0}, "tells all apart"),
+    ({"d_loss": 0.001, "accuracy": 1.0}, "separates all items"),
 ])  # fmt: skip
 def test_a_sign_is_told_once_and_only_if_it_stays(entry, message, caplog):
     health = TrainingWarnings()

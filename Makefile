@@ -15,7 +15,7 @@ demo: $(INSTALLED)
 test: $(TESTABLE)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/lint-imports --no-logo
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow" --cov --cov-report=term
 

@@ -1,5 +1,4 @@
-# `make demo`, `make test`, `make docs` and `make bench` do all their own set-up: a virtual environment in .venv (made or
-# reused) and the install.
+# Every target sets itself up: a virtual environment in .venv, new or from the last time, and the install.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,7 +6,7 @@ INSTALLED := $(VENV)/.ganzoo-installed
 TESTABLE := $(VENV)/.ganzoo-testable
 DOCUMENTABLE := $(VENV)/.ganzoo-documentable
 
-.PHONY: demo test docs bench format
+.PHONY: demo test prove docs bench format
 
 demo: $(INSTALLED)
 	$(BIN)/ganzoo train dcgan
@@ -16,8 +15,13 @@ demo: $(INSTALLED)
 test: $(TESTABLE)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow" --cov --cov-report=term
+
+# What only long runs prove: trainings that learn, runs that are killed, many processes.
+prove: $(TESTABLE)
+	$(BIN)/pytest -n 2 --dist loadgroup -m slow
 
 docs: $(DOCUMENTABLE)
 	$(BIN)/python -m sphinx -W --keep-going -n -b html docs docs/_build

@@ -31,6 +31,15 @@ def workplace(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def shared_cache(tmp_path_factory, monkeypatch, workplace):
+    """A cache folder for all tests that take this, in all test processes: features of the digits are computed once."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "shared-cache"
+    monkeypatch.setenv("GANZOO_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
 def tiny_config():
     """A configuration of the smallest GAN on points that trains in milliseconds; keywords change it."""
 

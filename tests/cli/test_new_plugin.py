@@ -77,6 +77,7 @@ def test_the_example_pins_ganzoo_from_the_release_it_is_written_for():
     assert f'"ganzoo>={major}.{minor},<{int(major) + 1}"' in (EXAMPLE / "pyproject.toml").read_text()
 
 
+@pytest.mark.slow
 def test_both_are_installed_tested_and_trained(ganzoo_cli, workplace):
     assert ganzoo_cli("plugins", "new", "mine")[0] == 0
     pip = ["-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--target", "site"]

@@ -107,6 +107,7 @@ def folder(tmp_path):
     """Copies of the run folder `run` and the model folder `model` that version 0.1.0 wrote."""
     for name in ("run", "model"):
         shutil.copytree(HERE / name, tmp_path / name)
+    (tmp_path / "run" / "samples").mkdir(exist_ok=True)  # it was empty, and git keeps no empty folders
     return tmp_path
 
 

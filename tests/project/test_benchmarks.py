@@ -73,6 +73,7 @@ def test_arithmetic_is_counted():
     assert run.flops_per_image(CASES["vanilla"]) == 2 * (d_phase + g_phase)
 
 
+@pytest.mark.slow
 def test_the_suite_reports_what_it_promises(tmp_path):
     page, record = tmp_path / "speed.md", tmp_path / "record.json"
     page.write_text("above\n<!-- bench -->\nold\n<!-- /bench -->\nbelow\n")
@@ -103,6 +104,7 @@ def test_the_page_shows_the_leaderboard_of_the_records():
     assert shown == "".join(f"{line}\n" for line in leaderboard.table(records))
 
 
+@pytest.mark.usefixtures("shared_cache")
 def test_a_record_of_a_run(tmp_path):
     settings = {
         "steps": 4,

@@ -103,8 +103,9 @@ def model(tmp_path):
     return folder
 
 
+@pytest.mark.usefixtures("shared_cache")
 def test_record_writes_what_was_measured_into_the_model_folder(model, ganzoo_cli):
-    options = ("--data", "digits", "-n", "2000", "--metrics", "fid,modes")
+    options = ("--data", "digits", "-n", "500", "--metrics", "fid,modes")
     for seed in ("0", "1", "0"):
         code, out, err = ganzoo_cli("eval", str(model), *options, "--record", "--json", "--seed", seed)
         assert code == 0, err

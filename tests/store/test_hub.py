@@ -62,6 +62,7 @@ def empty_cache():
 # There and back
 
 
+@pytest.mark.slow
 def test_push_lose_everything_pull_by_hash_same_bits(server, run, tmp_path):
     """The whole way, by the command line in processes of its own, with nothing but the environment."""
     shutil.copytree(run.folder, tmp_path / "run")

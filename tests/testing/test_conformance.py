@@ -21,8 +21,22 @@ def built_in(kind):
     return sorted(n for n, entry in getattr(registry(), kind).items() if entry.plugin.startswith("ganzoo:"))
 
 
+SMALL = {
+    **{name: {"width": 8} for name in ("dcgan", "infogan", "sngan", "vaegan", "wgan", "wgan_gp")},
+    "r3gan": {"width": 16},
+    "vanilla": {"generator": {"hidden": 16}, "discriminator": {"hidden": 16}},
+    **offline.SETTINGS,
+}
+
+
 @pytest.mark.parametrize("name", built_in("architectures"))
 def test_built_in_architectures(name):
+    check_architecture(name, image_size=32, channels=3, **SMALL[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", built_in("architectures"))
+def test_built_in_architectures_with_their_defaults(name):
     settings = offline.SETTINGS.get(name, {})
     check_architecture(name, **settings)
     check_architecture(name, image_size=32, channels=3, **settings)
@@ -189,6 +203,7 @@ APART = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_mistakes_that_two_processes_show(tmp_path):
     """One interpreter for all, with the plugins installed as pip leaves them."""
     names = {mistake: f"apart{i}" for i, mistake in enumerate(APART)}

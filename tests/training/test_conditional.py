@@ -281,6 +281,7 @@ class Copying(nn.Module):
         return self.items[torch.stack(picked)] / 127.5 - 1
 
 
+@pytest.mark.usefixtures("shared_cache")
 def test_class_accuracy():
     evaluator = ganzoo.Evaluator("digits", metrics=["modes"], n=500)
     assert evaluator(Copying(0)).values["class_accuracy"] > 0.98
@@ -288,6 +289,7 @@ def test_class_accuracy():
     assert "class_accuracy" not in evaluator(ganzoo.from_pretrained("dcgan.digits")).values
 
 
+@pytest.mark.usefixtures("shared_cache")
 def test_eval_shows_it_beside_those_without(run, ganzoo_cli):
     code, out, err = ganzoo_cli(
         "eval", "dcgan.digits", str(run.folder), "--data", "digits", "-n", "200", "--metrics", "modes"

@@ -20,6 +20,11 @@ from ganzoo.store import runs
 
 HERE = Path(__file__).parents[1]
 EXACT = [case for case in worker.CASES if case not in worker.SABOTAGED]
+PAIRS = [f"{loss}-{penalty}" for loss in worker.LOSSES for penalty in worker.PENALTIES]
+OFTEN = ["rpgan-gp", *(pair for pair in PAIRS if pair.startswith("nonsaturating-") or pair.endswith("-none"))]
+"""Each loss without a penalty, one loss with each penalty, and the pair that the tests below compare with."""
+REST = [pair for pair in PAIRS if pair not in OFTEN]
+QUICK = [case for case in EXACT if case not in REST]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 STARTUP = 120
 """Seconds that processes on a loaded machine may take to come up or to end."""
@@ -49,9 +54,17 @@ def launch(folder, cases, processes=1):
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory):
-    """Every case, learned by one process and by two."""
+    """Every case but the rest, learned by one process and by two."""
     folder = tmp_path_factory.mktemp("learned")
-    return tuple(launch(folder / str(n), list(worker.CASES), processes=n) for n in (1, 2))
+    return tuple(launch(folder / str(n), [*QUICK, *worker.SABOTAGED], processes=n) for n in (1, 2))
+
+
+@pytest.fixture(scope="module")
+def rest(tmp_path_factory):
+    """The rest, learned by one process, by two, and by one in parts."""
+    folder = tmp_path_factory.mktemp("rest")
+    parts = launch(folder / "parts", [f"{case}:accumulate=4" for case in REST])
+    return *(launch(folder / str(n), REST, processes=n) for n in (1, 2)), parts
 
 
 def same(left, right):
@@ -64,11 +77,21 @@ together = pytest.mark.xdist_group("distributed")  # they share `learned`
 
 
 @together
-@pytest.mark.parametrize("case", EXACT)
+@pytest.mark.parametrize("case", QUICK)
 def test_two_processes_learn_what_one_learns(learned, case):
     one, two = learned
     assert any(value.dtype == torch.float64 for value in one[case].values())
     assert same(one[case], two[case])
+
+
+@pytest.mark.slow
+@together
+@pytest.mark.parametrize("case", REST)
+def test_two_processes_and_parts_learn_what_one_learns(rest, case):
+    one, two, parts = rest
+    assert any(value.dtype == torch.float64 for value in one[case].values())
+    assert same(one[case], two[case])
+    assert same(one[case], parts[case])
 
 
 @together
@@ -81,12 +104,13 @@ def test_the_comparison_would_notice(learned, case):
 
 @together
 def test_accumulation_learns_what_the_whole_batch_does(learned, tmp_path):
-    cases = [case for case in EXACT if not case.startswith(("batchnorm", "infogan", "vaegan"))]  # all with BatchNorm
+    cases = [case for case in QUICK if not case.startswith(("batchnorm", "infogan", "vaegan"))]  # all with BatchNorm
     parts = launch(tmp_path / "parts", [f"{case}:accumulate=4" for case in cases])
     for case in cases:
         assert same(learned[0][case], parts[case]), case
 
 
+@pytest.mark.slow
 @together
 def test_accumulation_on_two_processes(learned, tmp_path):
     both = launch(tmp_path / "both", ["rpgan-gp:accumulate=2"], processes=2)
@@ -94,7 +118,7 @@ def test_accumulation_on_two_processes(learned, tmp_path):
 
 
 @together
-@pytest.mark.parametrize(("first", "second"), [(1, 2), (2, 1)])
+@pytest.mark.parametrize(("first", "second"), [(1, 2), pytest.param(2, 1, marks=pytest.mark.slow)])
 def test_a_checkpoint_of_some_processes_resumes_on_others(learned, tmp_path, first, second):
     launch(tmp_path / "out", ["rpgan-gp:steps=10"], processes=first)
     resumed = launch(tmp_path / "out", ["rpgan-gp:steps=20:resume"], processes=second)
@@ -178,6 +202,7 @@ def stop_after(step):
     return on_step
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
 def test_two_processes_stop_together_and_resume_to_the_same_bits(tmp_path):
     run = tmp_path / "run"
@@ -205,6 +230,7 @@ def test_two_processes_stop_together_and_resume_to_the_same_bits(tmp_path):
     assert not list(tmp_path.glob("runs"))
 
 
+@pytest.mark.slow
 def test_a_mistake_is_told_by_every_process_and_leaves_nothing(tmp_path):
     launcher = torchrun("train", "vanilla", "--batch-size", "15", "--out", "run")
     _, err = launcher.communicate(timeout=STARTUP)

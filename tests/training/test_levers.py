@@ -215,6 +215,7 @@ class Constant(torch.nn.Module):
 # Measuring while training
 
 
+@pytest.mark.usefixtures("shared_cache")
 def test_eval_every_logs_fid_and_keeps_the_best_checkpoint(caplog):
     caplog.set_level(logging.INFO, "ganzoo")
     settings = {**SMALL, "steps": 12, "eval_every": 3, "eval_samples": 128, "lr": 0.01, "checkpoint_every": 2}
@@ -231,6 +232,7 @@ def test_eval_every_logs_fid_and_keeps_the_best_checkpoint(caplog):
     assert evaluator(ganzoo.from_pretrained(str(kept))).values["fid"] == pytest.approx(measured[best], rel=1e-6)
 
 
+@pytest.mark.usefixtures("shared_cache")
 def test_measuring_changes_nothing_that_is_learned():
     plain = ganzoo.train(TrainConfig("dcgan", **SMALL))
     measured = ganzoo.train(TrainConfig("dcgan", **{**SMALL, "out": "measured"}, eval_every=2, eval_samples=64))

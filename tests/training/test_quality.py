@@ -39,6 +39,7 @@ def norms(g):
     return [module for module in g.modules() if isinstance(module, torch.nn.BatchNorm2d)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [None, flip_the_generators_loss, never_average, keep_the_first_statistics])
 def test_a_minute_of_training_makes_digits_unless_something_is_broken(broken, evaluator, monkeypatch):
     if broken is not None:

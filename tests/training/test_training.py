@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -51,8 +52,15 @@ def assert_same_bits(left, right):
 # Learning
 
 
-@pytest.mark.parametrize("penalty", [None, *PENALTIES])
-@pytest.mark.parametrize("loss", LOSSES)
+def pairs():
+    """Each loss with each penalty; quick are each loss without one, and one loss with each."""
+    for loss in LOSSES:
+        for penalty in [None, *PENALTIES]:
+            quick = penalty is None or loss == "nonsaturating"
+            yield pytest.param(loss, penalty, marks=() if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("loss", "penalty"), [*pairs()])
 def test_each_loss_with_each_penalty_learns_a_gaussian(loss, penalty, tiny_config):
     """The distance between the generated and the real mean at least halves."""
     config = tiny_config(loss=loss, penalties=[penalty] if penalty else [], **GAUSSIAN)
@@ -215,14 +223,21 @@ def test_bf16_trains(tiny_config):
     assert all(p.dtype == torch.float32 for p in run.generator.parameters())
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_a_compiled_run_resumes_to_the_same_bits(tiny_config, monkeypatch):
-    """Penalties too, which torch.compile cannot differentiate twice."""
+needs_a_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=[pytest.mark.slow, needs_a_compiler])])
+def test_a_compiled_run_resumes_to_the_same_bits(tiny_config, monkeypatch, backend):
+    """Penalties too, which torch.compile cannot differentiate twice. The backend `eager` captures the graphs and runs
+    them as they are."""
     compiled = []
     true_compile = torch.nn.Module.compile
-    monkeypatch.setattr(
-        torch.nn.Module, "compile", lambda self, **how: compiled.append(self) or true_compile(self, **how)
-    )
+
+    def compile_with(self, **options):
+        compiled.append(self)
+        true_compile(self, backend=backend, **options)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_with)
     config = {"compile": True, "penalties": ["gp"], "log_every": 10, "generator": {"norm": True}}
     whole = ganzoo.train(tiny_config(out="whole", steps=20, **config))
     ganzoo.train(tiny_config(out="parts", steps=10, **config))
@@ -444,9 +459,12 @@ def train_in_child(out, steps, every):
         ganzoo.train(config, resume=True, on_step=note)
 
 
-def test_kill_minus_nine_and_resume(workplace):
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_kill_minus_nine_and_resume(workplace, kills, monkeypatch):
     """A run killed again and again ends with the bits of one never killed, and repeats at most an interval a kill."""
-    steps, every = 400, 25
+    every = 20
+    steps = 40 * kills
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # else the server does not find what it preloads
     forkserver = multiprocessing.get_context("forkserver")
     forkserver.set_forkserver_preload(["test_training"])
 
@@ -455,28 +473,27 @@ def test_kill_minus_nine_and_resume(workplace):
         child.start()
         return child
 
-    started = time.monotonic()
+    def executed():
+        log = workplace / "parts.log"
+        return len(log.read_text().splitlines()) if log.exists() else 0
+
     whole = start("whole")
     whole.join()
     assert whole.exitcode == 0
-    duration = time.monotonic() - started
     dice = random.Random(0)
-    kills = 0
-    while kills < 10:
+    for _ in range(kills):
         child = start("parts")
-        child.join(dice.uniform(0.02, 0.5) * duration)
-        if child.exitcode is not None:
-            break
+        last = executed() + dice.randint(every // 2, 2 * every)
+        while executed() < last:
+            assert child.exitcode is None
+            time.sleep(dice.uniform(0, 0.01))
         os.kill(child.pid, signal.SIGKILL)
         child.join()
-        kills += 1
-    assert kills >= 2
-    last = start("parts")
-    last.join()
-    assert last.exitcode == 0
+    child = start("parts")
+    child.join()
+    assert child.exitcode == 0
     assert_same_bits(state(workplace / "whole", steps), state(workplace / "parts", steps))
-    executed = len((workplace / "parts.log").read_text().splitlines())
-    assert executed <= steps + kills * every
+    assert steps < executed() <= steps + kills * every
     assert not list((workplace / "parts").rglob(".*"))
 
 

@@ -19,7 +19,7 @@ def eval_(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="Folders, hf-hub:ORG/NAME[@REVISION], pretrained names, or .json files with the output of --json.",
+            help="Folders, hf-hub:ORG/NAME\\[@REVISION], pretrained names, or .json files with the output of --json.",
         ),
     ],
     data: Annotated[
@@ -27,16 +27,16 @@ def eval_(
     ] = None,
     data_dir: Annotated[str, typer.Option(help="Folder of named data sets, also for downloads.")] = "data",
     metrics: Annotated[
-        str | None, typer.Option(help="Any of fid,kid,is,prdc,modes.  [default: all that the data allows]")
+        str | None, typer.Option(help="Any of fid,kid,is,prdc,modes. \\[default: all that the data allows]")
     ] = None,
     features: Annotated[
         str | None,
         typer.Option(
-            help="mnist, inception[=FILE] or timm:NAME[=FILE].  [default: mnist for grey images of 28 or 32 pixels]"
+            help="mnist, inception[=FILE] or timm:NAME[=FILE]. \\[default: mnist for grey images of 28 or 32 pixels]"
         ),
     ] = None,
     n: Annotated[
-        int | None, typer.Option("-n", min=1, help="Number of samples.  [default: 10000; 26000 for stacked_mnist]")
+        int | None, typer.Option("-n", min=1, help="Number of samples. \\[default: 10000; 26000 for stacked_mnist]")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the latents.")] = 0,
     raw: Annotated[bool, typer.Option("--raw", help="Measure a run's raw generator, not the averaged one.")] = False,

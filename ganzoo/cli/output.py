@@ -15,7 +15,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only names or 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Source = Annotated[
     str,
-    typer.Argument(metavar="SOURCE", help="A run or model folder, hf-hub:ORG/NAME[@REVISION], or a pretrained name."),
+    typer.Argument(metavar="SOURCE", help="A run or model folder, hf-hub:ORG/NAME\\[@REVISION], or a pretrained name."),
 ]
 HELP = {"help_option_names": ["-h", "--help"]}
 

@@ -55,7 +55,7 @@ def plugins_(
 @group.command()
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the architecture, for ganzoo train NAME.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write.  [default: ganzoo-NAME]")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write. \\[default: ganzoo-NAME]")] = None,
 ) -> None:
     """Write a small complete plugin: two networks that can be trained, and their test."""
     if not re.fullmatch("[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):

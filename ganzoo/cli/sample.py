@@ -26,7 +26,7 @@ def sample(
     class_: Annotated[
         str | None,
         typer.Option(
-            "--class", metavar="K,...", help="Classes to generate: 7, or 1,3,5 with a row for each.  [default: all]"
+            "--class", metavar="K,...", help="Classes to generate: 7, or 1,3,5 with a row for each. \\[default: all]"
         ),
     ] = None,
     walk: Annotated[bool, typer.Option("--walk", help="Write a GIF of a closed loop through latent space.")] = False,
@@ -36,7 +36,7 @@ def sample(
         typer.Option(
             "--out",
             "-o",
-            help="grid.png, walk.gif, images.npy, or folder/ for single PNGs.  [default: named after SOURCE]",
+            help="grid.png, walk.gif, images.npy, or folder/ for single PNGs. \\[default: named after SOURCE]",
         ),
     ] = None,
     device: Device = "auto",

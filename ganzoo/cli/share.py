@@ -15,7 +15,7 @@ License = Annotated[str, typer.Option(help="Licence of the weights as the Hub sp
 def save(
     source: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to write.")],
-    tag: Annotated[str, typer.Option(help="The TAG of ARCH.TAG.  [default: the name of the data]")] = "",
+    tag: Annotated[str, typer.Option(help="The TAG of ARCH.TAG. \\[default: the name of the data]")] = "",
     license: License = "",
     discriminator: Annotated[bool, typer.Option("--discriminator", help="Save the discriminator too.")] = False,
 ) -> None:
@@ -53,7 +53,7 @@ def push(
 
 def publish(
     organisation: Annotated[str, typer.Argument(metavar="ORG", help="A user or organisation on the Hub.")],
-    cards: Annotated[Path | None, typer.Option(help="Folder of model folders.  [default: model_cards/]")] = None,
+    cards: Annotated[Path | None, typer.Option(help="Folder of model folders. \\[default: model_cards/]")] = None,
 ) -> None:
     """Push every model folder of model_cards/, and print the register_weights lines that pin them."""
     from ganzoo.store.publish import publish as publish_all
@@ -101,7 +101,7 @@ def import_(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting that tensors do not show, such as activation=relu."),
     ] = None,
-    tag: Annotated[str, typer.Option(help="The TAG of ARCH.TAG.  [default: the name of the file]")] = "",
+    tag: Annotated[str, typer.Option(help="The TAG of ARCH.TAG. \\[default: the name of the file]")] = "",
     license: License = "",
 ) -> None:
     """Convert a generator's checkpoint from elsewhere to a model folder. Check the result in its samples.png."""

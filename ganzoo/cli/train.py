@@ -22,16 +22,16 @@ def train(
     data: Annotated[
         str | None,
         typer.Option(
-            help="A name of `ganzoo list --data`, a folder or zip of images, or hf:ORG/NAME.  [default: digits]"
+            help="A name of `ganzoo list --data`, a folder or zip of images, or hf:ORG/NAME. \\[default: digits]"
         ),
     ] = None,
     data_dir: Annotated[
-        str | None, typer.Option(help="Folder of named data sets, also for downloads.  [default: data]")
+        str | None, typer.Option(help="Folder of named data sets, also for downloads. \\[default: data]")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Generator updates.  [default: the recipe's]")] = None,
+    steps: Annotated[int | None, typer.Option(help="Generator updates. \\[default: the recipe's]")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images in a batch.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Height and width in pixels.  [default: the data's]")] = None,
-    channels: Annotated[int | None, typer.Option(help="1 for grey, 3 for colour.  [default: the data's]")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Height and width in pixels. \\[default: the data's]")] = None,
+    channels: Annotated[int | None, typer.Option(help="1 for grey, 3 for colour. \\[default: the data's]")] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror images at random.")] = None,
     conditional: Annotated[
         bool | None,
@@ -41,7 +41,7 @@ def train(
     penalty: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME[=WEIGHT[@EVERY]], such as r1=1@4; replaces the recipe's; 'none' removes them. Repeatable."
+            help="NAME[=WEIGHT\\[@EVERY]], such as r1=1@4; replaces the recipe's; 'none' removes them. Repeatable."
         ),
     ] = None,
     pack: Annotated[int | None, typer.Option(help="Samples that the discriminator judges at once (PacGAN).")] = None,
@@ -54,14 +54,14 @@ def train(
         typer.Option("--from", metavar="SOURCE", help="Fine-tune this generator, with its discriminator if published."),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="A recipe of the architecture; see `ganzoo info`.  [default: default]")
+        str | None, typer.Option(help="A recipe of the architecture; see `ganzoo info`. \\[default: default]")
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.  [default: 0]")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.  [default: auto]")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.  [default: auto]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random. \\[default: 0]")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps. \\[default: auto]")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16. \\[default: auto]")] = None,
     accumulate: Annotated[
-        int | None, typer.Option(help="Split each batch into this many parts, to save memory.  [default: 1]")
+        int | None, typer.Option(help="Split each batch into this many parts, to save memory. \\[default: 1]")
     ] = None,
     compile_: Annotated[
         bool | None, typer.Option("--compile/--no-compile", help="Use torch.compile, which pays for long runs.")
@@ -69,7 +69,7 @@ def train(
     eval_every: Annotated[
         int | None, typer.Option(help="Steps between measurements of FID; the best checkpoint is kept.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder.  [default: the next free runs/ARCH-DATA-NNN]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder. \\[default: the next free runs/ARCH-DATA-NNN]")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out, or else the newest of this architecture.")
     ] = False,

@@ -416,7 +416,7 @@ def test_resume_of_a_finished_run_does_nothing(tiny_config):
     ("change", "message"),
     [
         ({"lr": 0.1}, "lr=0.0002"),
-        ({"steps": 20}, "larger"),
+        ({"steps": 20}, "only increase"),
         ({"seed": 3}, "seed=0"),
         ({"generator": {"width": 8}}, "generator="),
     ],

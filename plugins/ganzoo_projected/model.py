@@ -262,7 +262,7 @@ def _outline(name: str, resolution: int) -> tuple[list[tuple[int, int]], list[in
 
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "timm.list_models() has them all"
+        hint = f"did you mean {near[0]!r}?" if near else "timm.list_models() lists them"
         raise ConfigError(f"timm has no model {name!r} for discriminator.backbone: {hint}")
     try:
         with torch.device("meta"):

@@ -346,3 +346,11 @@ def test_live_line_on_a_terminal(workplace):
     text = shown.decode()
     for wanted in ("400/400", "D ", "G ", "D right", "images/s", "\x1b["):
         assert wanted in text
+
+
+def test_help_shows_defaults_and_optional_parts(ganzoo_cli):
+    """rich takes words in brackets for markup, and drops them."""
+    _, out, _ = ganzoo_cli("train", "--help")
+    words = " ".join(out.replace("│", " ").split())
+    for part in ("[default: digits]", "NAME[=WEIGHT[@EVERY]]"):
+        assert part in words

@@ -17,11 +17,11 @@ test: $(TESTABLE)
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow" --cov --cov-report=term
+	$(BIN)/pytest -n 2 -m "not slow" --cov --cov-report=term
 
 # What only long runs prove: trainings that learn, runs that are killed, many processes.
 prove: $(TESTABLE)
-	$(BIN)/pytest -n 2 --dist loadgroup -m slow
+	$(BIN)/pytest -n 2 -m slow
 
 docs: $(DOCUMENTABLE)
 	$(BIN)/python -m sphinx -W --keep-going -n -b html docs docs/_build

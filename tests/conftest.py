@@ -10,6 +10,7 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 import pytest
 import torch
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 import ganzoo
 from ganzoo.cli.app import main
@@ -20,6 +21,24 @@ import tiny
 # Two test processes share two cores; one thread each also makes the bits independent of the load.
 torch.set_num_threads(1)
 ganzoo.register(tiny)
+
+
+class Scheduling(LoadScopeScheduling):
+    """Gives each test to whichever process is free, and the tests of an expensive fixture to the same one.
+
+    The marker `xdist_group` is meant for this, but pytest-xdist 3.8 does not see it under pytest 9.
+    """
+
+    TOGETHER = ("tests/training/test_distributed.py",)
+
+    def _split_scope(self, nodeid):
+        path = nodeid.partition("::")[0]
+        return path if path in self.TOGETHER else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -73,10 +73,6 @@ def same(left, right):
     return all((value - right[key]).abs().max() <= 1e-9 * value.abs().max() for key, value in left.items())
 
 
-together = pytest.mark.xdist_group("distributed")  # they share `learned`
-
-
-@together
 @pytest.mark.parametrize("case", QUICK)
 def test_two_processes_learn_what_one_learns(learned, case):
     one, two = learned
@@ -85,7 +81,6 @@ def test_two_processes_learn_what_one_learns(learned, case):
 
 
 @pytest.mark.slow
-@together
 @pytest.mark.parametrize("case", REST)
 def test_two_processes_and_parts_learn_what_one_learns(rest, case):
     one, two, parts = rest
@@ -94,7 +89,6 @@ def test_two_processes_and_parts_learn_what_one_learns(rest, case):
     assert same(one[case], parts[case])
 
 
-@together
 @pytest.mark.parametrize("case", worker.SABOTAGED)
 def test_the_comparison_would_notice(learned, case):
     """Ranks that take the same items, or draw or estimate each for itself, end elsewhere."""
@@ -102,7 +96,6 @@ def test_the_comparison_would_notice(learned, case):
     assert not same(one[case], two[case])
 
 
-@together
 def test_accumulation_learns_what_the_whole_batch_does(learned, tmp_path):
     cases = [case for case in QUICK if not case.startswith(("batchnorm", "infogan", "vaegan"))]  # all with BatchNorm
     parts = launch(tmp_path / "parts", [f"{case}:accumulate=4" for case in cases])
@@ -111,13 +104,11 @@ def test_accumulation_learns_what_the_whole_batch_does(learned, tmp_path):
 
 
 @pytest.mark.slow
-@together
 def test_accumulation_on_two_processes(learned, tmp_path):
     both = launch(tmp_path / "both", ["rpgan-gp:accumulate=2"], processes=2)
     assert same(learned[0]["rpgan-gp"], both["rpgan-gp"])
 
 
-@together
 @pytest.mark.parametrize(("first", "second"), [(1, 2), pytest.param(2, 1, marks=pytest.mark.slow)])
 def test_a_checkpoint_of_some_processes_resumes_on_others(learned, tmp_path, first, second):
     launch(tmp_path / "out", ["rpgan-gp:steps=10"], processes=first)

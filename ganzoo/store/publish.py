@@ -18,7 +18,7 @@ from ganzoo.store.models import save_pretrained, verify
 from ganzoo.store.source import is_model
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, ModelInfo
 
 UNOPENED = "ganzoo-unopened"
 """Branch that marks a repository whose first push has not been completed: only such a one is made public later."""
@@ -81,9 +81,9 @@ def push(
         verify(model)
         api = hub_client()
         with calling(repo_id, "push to"):
-            opened = _open_repository(api, repo_id, private)
+            opened, info = _open_repository(api, repo_id, private)
             title = message or f"Publish {read_config(model).architecture} with ganzoo"
-            commit = _commit(api, repo_id, model, title)
+            commit = _commit(api, repo_id, info, model, title)
             if not opened:
                 _finish_first_push(api, repo_id, private)
             if tag:
@@ -106,37 +106,35 @@ def _copy_model(folder: Path, target: Path, name: str, license: str) -> None:
     write_config(target, content)
 
 
-def _open_repository(api: "HfApi", repo_id: str, private: bool) -> bool:
+def _open_repository(api: "HfApi", repo_id: str, private: bool) -> tuple[bool, "ModelInfo"]:
     """Create the repository, private and marked as unopened, if it does not exist.
 
     Returns:
         Whether its visibility is the owner's decision: False for one that ganzoo created and has not opened yet, in
-        this push or in an earlier one that failed.
+        this push or in an earlier one that failed. And what the Hub says of it.
     """
     known = patiently(lambda: api.repo_exists(repo_id))
     if not known:
         patiently(lambda: api.create_repo(repo_id, private=True, exist_ok=True))
         patiently(lambda: api.create_branch(repo_id, branch=UNOPENED, exist_ok=True))
-        return False
-    info = patiently(lambda: api.model_info(repo_id, files_metadata=True))
-    opened = CONFIG in {sibling.rfilename for sibling in info.siblings or []}
+    info = patiently(lambda: api.model_info(repo_id))
+    opened = known and CONFIG in {sibling.rfilename for sibling in info.siblings or []}
     if opened and info.private and not private:
         branches = patiently(lambda: api.list_repo_refs(repo_id)).branches
         opened = not any(branch.name == UNOPENED for branch in branches)
     if opened and private and not info.private:
         raise HubError(f"{repo_id} exists and is public: make it private in its settings, or choose another name")
-    return opened
+    return opened, info
 
 
-def _commit(api: "HfApi", repo_id: str, model: Path, title: str) -> str:
-    """Commit the model folder to the repository's main branch.
+def _commit(api: "HfApi", repo_id: str, info: "ModelInfo", model: Path, title: str) -> str:
+    """Commit the model folder to the main branch of the repository, which is as `info` says.
 
     Returns:
         The hash of the commit.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    info = patiently(lambda: api.model_info(repo_id))
     existing = {sibling.rfilename for sibling in info.siblings or []}
     files = [CONFIG, *(name for name in FILES if (model / name).exists())]
     operations: list[Any] = [CommitOperationAdd(name, model / name) for name in files]

@@ -35,9 +35,8 @@ class Phases:
         # G's phase reuses the fakes of D's last update if that update has one part.
         last = update == self.config.n_critic - 1 and self.config.accumulate == 1
         for part in self._own_parts():
-            batch = self._draw(step, update, f"d{update}", part)
-            self._last = batch = dataclasses.replace(batch, shared=last)
-            yield batch
+            self._last = self._draw(step, update, f"d{update}", part, shared=last)
+            yield self._last
 
     def generator(self, step: int) -> Iterator[Batch]:
         """The batch of G's update: the real items and latents of D's last update."""
@@ -54,7 +53,7 @@ class Phases:
         first = self.world.rank * self.config.accumulate
         return range(first, first + self.config.accumulate)
 
-    def _draw(self, step: int, update: int, phase: str, part: int) -> Batch:
+    def _draw(self, step: int, update: int, phase: str, part: int, *, shared: bool = False) -> Batch:
         self._seed(step, phase, part)
         k = step * self.config.n_critic + update
         real, labels, inputs = self.batches.get(k, part, self.parts)
@@ -67,6 +66,7 @@ class Phases:
             fake_labels=labels if self.config.conditional else None,
             inputs=inputs,
             whole=None if self.parts == 1 else lambda: self.batches.get(k)[0],
+            shared=shared,
         )
 
     def _stream(self, step: int, purpose: str, part: int) -> Rng:

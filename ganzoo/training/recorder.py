@@ -78,7 +78,6 @@ class Recorder:
         self.entry = {"step": state.step, **means, "images_per_second": speed, "seconds": state.seconds}
         if batch.fakes is not None:
             self.entry["diversity"] = diversity(batch.fakes, batch.real).item()
-        self.improved = False
         if self.due(self.config.eval_every) and self.evaluator is not None:
             self._measure(self.evaluator)
         self._logged_at, self._logged_step = time.perf_counter(), state.step

@@ -197,7 +197,9 @@ class TrainConfig:
         names = {*SCHEDULED, *(spec.name for spec in self.penalty_specs)}
         for name, final in self.schedules.items():
             if name not in names:
-                raise ConfigError(f"schedules cannot change {name!r}: {did_you_mean(name, names)}")
+                unused = f"there is no such penalty in use, add --penalty {name}"
+                hint = unused if name in registry().penalties else did_you_mean(name, names)
+                raise ConfigError(f"schedules cannot change {name!r}: {hint}")
             number = isinstance(final, int | float) and not isinstance(final, bool)
             if not number or not math.isfinite(final) or final < 0:
                 raise ConfigError(f"schedules.{name} must be a number that is at least 0, not {final!r}")

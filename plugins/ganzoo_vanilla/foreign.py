@@ -128,14 +128,20 @@ def _ordered(names: list[str], shapes: Mapping[str, tuple[int, ...]], fits: Fits
     fitting = all(fits(preferred[:i], name) for i, name in enumerate(preferred))
     if fitting and (len(groups) < 2 or names != sorted(names)):
         return preferred
-    orders = _orders(list(groups.values()), fits) or _orders([[name] for name in preferred], fits)
-    if len(orders) == 1:
+    orders, complete = _orders(list(groups.values()), fits)
+    if not orders:
+        orders, complete = _orders([[name] for name in preferred], fits)
+    if len(orders) == 1 and complete:
         return orders[0]
     layers = ", ".join(f"{name!r} {'x'.join(map(str, reversed(shapes[name])))}" for name in preferred)
-    state = "chain in more than one order" if orders else "do not chain in any order that was tried"
+    states = (
+        "do not chain in any order that was tried",
+        "may chain in more than one order",
+        "chain in more than one order",
+    )
     raise ConfigError(
-        f"the layers {layers} (inputs x outputs) {state}. Put them into an nn.Sequential, or number their names in "
-        "order, and save them anew"
+        f"the layers {layers} (inputs x outputs) {states[len(orders)]}. Put them into an nn.Sequential, or number "
+        "their names in order, and save them anew"
     )
 
 
@@ -143,8 +149,9 @@ def _unnumbered(name: str) -> str:
     return re.sub(r"\d+", "#", name)
 
 
-def _orders(groups: list[list[str]], fits: Fits) -> list[list[str]]:
-    """Up to two orders that fit and keep the order within each group, as far as MOST steps of the search lead."""
+def _orders(groups: list[list[str]], fits: Fits) -> tuple[list[list[str]], bool]:
+    """Up to two orders that fit and keep the order within each group, as far as MOST steps of the search lead, and
+    whether these steps were enough to try every order."""
     orders: list[list[str]] = []
     stack: list[tuple[list[str], list[list[str]]]] = [([], groups)]
     for _ in range(MOST):
@@ -156,7 +163,7 @@ def _orders(groups: list[list[str]], fits: Fits) -> list[list[str]]:
         for i, group in enumerate(rest):
             if group and fits(before, group[0]):
                 stack.append(([*before, group[0]], [*rest[:i], group[1:], *rest[i + 1 :]]))
-    return orders
+    return orders, not stack
 
 
 def _image(outputs: int, options: Mapping[str, Any]) -> dict[str, int]:

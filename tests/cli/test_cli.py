@@ -354,3 +354,13 @@ def test_help_shows_defaults_and_optional_parts(ganzoo_cli):
     words = " ".join(out.replace("│", " ").split())
     for part in ("[default: digits]", "NAME[=WEIGHT[@EVERY]]"):
         assert part in words
+
+
+def test_the_settings_with_a_flag_are_those_of_the_command():
+    """The command in a model card spells them so."""
+    from inspect import signature
+
+    from ganzoo.cli.train import train
+    from ganzoo.zoo.command import FLAGS, SWITCHES
+
+    assert {*FLAGS, *SWITCHES} <= set(signature(train).parameters)

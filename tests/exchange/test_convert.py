@@ -356,6 +356,15 @@ def test_the_order_in_a_file_counts_unless_it_is_alphabetical():
         convert("vanilla", foreign.state_dict())
 
 
+@pytest.mark.parametrize("most", range(4, 8))
+def test_an_order_that_may_not_be_the_only_one_is_refused(monkeypatch, most):
+    """A search that is cut off after its first order has not seen the second."""
+    monkeypatch.setattr("ganzoo_vanilla.foreign.MOST", most)
+    save_file(attributes([8, 8, 8, 16], ["start", "middle", "end"]).state_dict(), "g.safetensors")
+    with pytest.raises(WeightsError, match=r"chain in more than one order|do not chain in any order"):
+        convert("vanilla", read_tensors("g.safetensors"))
+
+
 def test_attributes_that_are_no_perceptron_are_refused():
     layers = {"fc1": nn.Linear(4, 8), "fc2": nn.Linear(9, 16)}
     with pytest.raises(

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import ganzoo
+from crash import interrupted_run
 from ganzoo import ConfigError, TrainConfig
 from ganzoo.rng import stream_seed
 from ganzoo.store import runs
@@ -92,17 +93,8 @@ def test_a_run_with_schedules_resumes_exactly(loss):
         "checkpoint_every": 4,
     }
 
-    class Stop(Exception):
-        pass
-
-    def stop(step):
-        if step == 5:
-            raise Stop
-
     whole = ganzoo.train(config(out="whole", **settings))
-    with pytest.raises(Stop):
-        ganzoo.train(config(out="parts", **settings), on_step=stop)
-    ganzoo.train(config(out="parts", **settings), resume=True)
+    interrupted_run(config(out="parts", **settings), at=5)
     left, right = (runs.load_newest(folder).tensors for folder in (whole.folder, whole.folder.with_name("parts")))
     assert left.keys() == right.keys()
     assert all(torch.equal(value, right[key]) for key, value in left.items())
@@ -116,7 +108,7 @@ def test_a_run_with_schedules_resumes_exactly(loss):
     ("settings", "message"),
     [
         ({"schedules": {"lrs": 1e-4}}, "did you mean 'lr'"),
-        ({"schedules": {"r1": 0.1}}, "cannot change 'r1'"),
+        ({"schedules": {"r1": 0.1}}, "cannot change 'r1': there is no such penalty in use, add --penalty r1"),
         ({"schedules": {"lr": "low"}}, "at least 0, not 'low'"),
         ({"schedules": {"lr": -1}}, "at least 0"),
         ({"schedules": {"lr": float("nan")}}, "at least 0"),

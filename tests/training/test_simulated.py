@@ -19,6 +19,7 @@ from torch.nn.functional import interpolate
 import ganzoo
 import offline
 import tiny
+from crash import Crash
 from ganzoo import Data, Rng, TrainConfig
 from ganzoo.data.dataset import Composed, load
 from ganzoo.evaluation.features import Extractor
@@ -74,10 +75,6 @@ def assert_same_bits(left, right):
     assert differing == []
 
 
-class Stop(Exception):
-    pass
-
-
 def train_in_halves(machine, device, out, **settings):
     """Train, stop, resume, end. The waits in a step that neither begins nor logs nor saves anything, by line."""
     waits = {}
@@ -86,10 +83,10 @@ def train_in_halves(machine, device, out, **settings):
         waits[done] = dict(machine.waits)
         machine.waits.clear()
         if done == HALF and 1 in waits:
-            raise Stop
+            raise Crash
 
     config = configure(out, device=device, **settings)
-    with pytest.raises(Stop):
+    with pytest.raises(Crash):
         ganzoo.train(config, on_step=on_step)
     before = {**waits}
     waits.clear()
@@ -619,10 +616,10 @@ def test_training_uses_no_operator_without_a_deterministic_kernel(name):
 
         def only_the_second_step(done):
             if done == 2:
-                raise Stop
+                raise Crash
             machine.operators.clear()
 
-        with pytest.raises(Stop):
+        with pytest.raises(Crash):
             ganzoo.train(configure("run", device="cuda", **TRAININGS[name]), on_step=only_the_second_step)
     assert "_fused_adam_" in machine.operators
     assert unsettled(machine) == set()

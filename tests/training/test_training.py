@@ -16,6 +16,7 @@ import torch
 
 import ganzoo
 import tiny
+from crash import Crash, crash_at, interrupted_run
 from ganzoo import TrainConfig
 from ganzoo.data.dataset import Batches
 from ganzoo.rng import stream_seed
@@ -294,25 +295,6 @@ def test_a_run_that_cannot_start_leaves_nothing(tiny_config, workplace):
 # Resume
 
 
-class Crash(Exception):
-    pass
-
-
-def crash_at(step):
-    def on_step(done):
-        if done == step:
-            raise Crash
-
-    return on_step
-
-
-def interrupted_run(config, at=17):
-    """Train to `at`, die there, resume."""
-    with pytest.raises(Crash):
-        ganzoo.train(config, on_step=crash_at(at))
-    return ganzoo.train(config, resume=True)
-
-
 def timeless_log(run):
     """The lines of metrics.jsonl but for what depends on the clock."""
     lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
@@ -330,7 +312,7 @@ def timeless_log(run):
 )
 def test_resume_is_exact(tiny_config, settings):
     whole = ganzoo.train(tiny_config(out="whole", **settings))
-    resumed = interrupted_run(tiny_config(out="parts", **settings))
+    resumed = interrupted_run(tiny_config(out="parts", **settings), at=17)
     assert_same_bits(state(whole.folder, 30), state(resumed.folder, 30))
     assert timeless_log(whole) == timeless_log(resumed)
 

@@ -33,6 +33,7 @@ CASES["images"] = DIGITS
 SMALL = {"generator": {"width": 4, "hidden": 8, "z_dim": 4}, "discriminator": {"width": 4, "hidden": 8}}
 CASES["infogan"] = {"architecture": "infogan", "data": "digits", "image_size": 14, **SMALL}
 CASES["vaegan"] = {"architecture": "vaegan", "data": "digits", "image_size": 14, **SMALL}
+CASES["ada"] = {**DIGITS, "augment": ["ada"], "augment.images": 400, "augment.target": 0.1, "penalties": ["r1"]}
 CASES["batchnorm"] = {**POINTS, "generator": {"norm": True}, "penalties": ["r1"]}
 CASES["batchnorm-d"] = {**POINTS, "discriminator": {"norm": True}, "penalties": ["gp=0.1"]}
 SABOTAGED = ("duplicate-slices", "own-epsilon", "own-deviation")

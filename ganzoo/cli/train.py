@@ -47,7 +47,10 @@ def train(
     pack: Annotated[int | None, typer.Option(help="Samples that the discriminator judges at once (PacGAN).")] = None,
     augment: Annotated[
         str | None,
-        typer.Option(metavar="POLICIES", help="DiffAugment: any of color,translation,cutout, or 'none'."),
+        typer.Option(
+            metavar="POLICIES",
+            help="auto (by the number of images), ada, any of color,translation,cutout, or none.",
+        ),
     ] = None,
     start: Annotated[
         str | None,

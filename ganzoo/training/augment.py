@@ -1,14 +1,21 @@
-"""Differentiable augmentation of D's inputs, real and generated alike (Zhao et al. 2020, DiffAugment,
-https://arxiv.org/abs/2006.10738, section 3 and the settings in its appendix)."""
+"""Differentiable augmentation of D's inputs, real and generated alike: the policies of DiffAugment (Zhao et al. 2020,
+https://arxiv.org/abs/2006.10738, section 3 and the settings in its appendix), and ADA."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ganzoo.errors import ConfigError, did_you_mean
 from ganzoo.rng import Rng
+from ganzoo.training.ada import pipeline
 
+ADA = "ada"
+UPDATES = 4
+"""Updates of D between two changes of ADA's probability (Karras et al. 2020, section 3.1)."""
+HIGHEST = 0.8
+"""The highest probability that steering reaches. Above about this, augmentations leak into the generator's images
+(Karras et al. 2020, section 2.2)."""
 SHIFT = 1 / 8
 """The largest translation, as a fraction of the image's side."""
 HOLE = 1 / 2
@@ -59,28 +66,88 @@ POLICIES: dict[str, Callable[[Tensor, Rng], Tensor]] = {
 }
 
 
-def check_policies(policies: Sequence[str]) -> None:
-    """Refuse unknown policies.
+class Augmentation:
+    """The augmentations of D's inputs: policies of DiffAugment, and ADA with its probability.
 
-    Raises:
-        ConfigError: there is no policy of that name.
-    """
-    for name in policies:
-        if name not in POLICIES:
-            raise ConfigError(f"no augmentation is called {name!r}: {did_you_mean(name, POLICIES)}")
-
-
-def augment(x: Tensor, policies: Sequence[str], rng: Rng) -> Tensor:
-    """Augment images for D, each independently of the others. The result is twice differentiable.
+    The probability `p` of ADA's operations rises while D separates the real items from the boundary of its decision
+    too well, r_t = E[sign(D(real))] > target, and falls otherwise (Karras et al. 2020, ADA, arXiv:2006.06676, section
+    3.1). It stays on the device, and is part of the checkpoint.
 
     Args:
-        x: images (N, C, H, W) in [-1, 1].
-        policies: names out of `POLICIES`, applied in this order.
-        rng: the random stream.
+        policies: any of "color", "translation", "cutout" and "ada", applied in this order.
+        p: the probability, which then stays as it is unless it is scheduled; None: it is steered, from 0.
+        target: the r_t that is aimed at.
+        images: real images from one bound of the probability to the other, if r_t stays on one side.
 
-    Returns:
-        Images (N, C, H, W), which may leave [-1, 1].
+    Raises:
+        ConfigError: there is no policy of that name, or a number is out of range.
     """
-    for name in policies:
-        x = POLICIES[name](x, rng)
-    return x
+
+    def __init__(
+        self,
+        policies: Sequence[str] = (),
+        p: float | None = None,
+        target: float = 0.6,
+        images: float = 100_000,
+    ) -> None:
+        for name in policies:
+            if name != ADA and name not in POLICIES:
+                raise ConfigError(f"no augmentation is called {name!r}: {did_you_mean(name, [*POLICIES, ADA])}")
+        for name, value in (("p", p or 0.0), ("target", target)):
+            if not 0 <= value <= 1:
+                raise ConfigError(f"augment.{name} must be a number from 0 to 1, not {value}")
+        if not images > 0:
+            raise ConfigError(f"augment.images must be above 0, not {images}")
+        self.policies, self.target, self.images = tuple(policies), target, images
+        self.steered = ADA in policies and p is None
+        self.p = torch.tensor(p or 0.0)
+        self.signs = torch.zeros(UPDATES)
+
+    def __len__(self) -> int:
+        """The number of policies."""
+        return len(self.policies)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the policies."""
+        return iter(self.policies)
+
+    def __call__(self, x: Tensor, rng: Rng) -> Tensor:
+        """Augment images for D, each independently of the others. The result is twice differentiable.
+
+        Args:
+            x: images (N, C, H, W) in [-1, 1].
+            rng: the random stream.
+
+        Returns:
+            Images (N, C, H, W), which may leave [-1, 1].
+        """
+        for name in self.policies:
+            x = pipeline(x, self.p, rng) if name == ADA else POLICIES[name](x, rng)
+        return x
+
+    @torch.no_grad()
+    def steer(self, update: int, sign: Tensor, batch_size: int) -> None:
+        """Take in the r_t of an update of D, and every four of them move the probability.
+
+        Args:
+            update: the number of updates of D before this one.
+            sign: the mean of sign(D(real)) over the whole batch, a scalar.
+            batch_size: the number of real images in it.
+        """
+        self.signs[update % UPDATES] = sign
+        if update % UPDATES == UPDATES - 1:
+            step = torch.sign(self.signs.mean() - self.target) * (UPDATES * batch_size / self.images)
+            self.p.add_(step).clamp_(0, HIGHEST)
+
+    def to(self, device: torch.device) -> None:
+        """Move its state to a device."""
+        self.p, self.signs = self.p.to(device), self.signs.to(device)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Its state."""
+        return {"p": self.p, "signs": self.signs}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a state."""
+        self.p.copy_(state["p"])
+        self.signs.copy_(state["signs"])

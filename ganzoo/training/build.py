@@ -1,6 +1,8 @@
 """Building the data, the networks and their objective from a configuration."""
 
 import copy
+import inspect
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +13,18 @@ from ganzoo.data.dataset import Data, load
 from ganzoo.errors import ConfigError
 from ganzoo.rng import Rng
 from ganzoo.sampling.draw import draw_latent, generate
-from ganzoo.training.augment import check_policies
+from ganzoo.training.augment import ADA, Augmentation
 from ganzoo.training.objective import Loss, Objective, Penalty
-from ganzoo.zoo.config import TrainConfig
-from ganzoo.zoo.networks import build, network
+from ganzoo.zoo.config import AUTO, TrainConfig
+from ganzoo.zoo.networks import build, network, resolve
 from ganzoo.zoo.plugins import registry
+
+logger = logging.getLogger("ganzoo")
+
+FEW = 5000
+"""Images below which the default is augmentation: D remembers so few within the steps of a recipe."""
+FIXED = 0.2
+"""The probability of ADA's operations under losses by which it cannot be steered."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +36,15 @@ class Players:
         d: the discriminator.
         loss: the adversarial loss.
         penalties: the penalties of D.
-        objective: the objective that the trainer minimises, built from the loss and the penalties.
+        augmentation: the augmentation of D's inputs.
+        objective: the objective that the trainer minimises, built from the other parts.
     """
 
     g: nn.Module
     d: nn.Module
     loss: Loss
     penalties: list[Penalty]
+    augmentation: Augmentation
     objective: Any
 
 
@@ -59,14 +70,13 @@ def build_players(config: TrainConfig, data: Data) -> Players:
         ConfigError: settings that the networks or the objective refuse, or a generator whose items differ from the
             data's in shape.
     """
+    config = choose_augmentation(config, data)
     g, d = _build_networks(config, data)
-    if config.augment and not data.is_image:
-        raise ConfigError("augment changes images, and this data has none")
-    check_policies(config.augment)
     penalties = [_build_penalty(spec.name, spec.weight, spec.every) for spec in config.penalty_specs]
     target = registry().loss(config.loss).target
     loss, _ = build(target, {"penalized": bool(penalties)}, config.loss_options, f"the loss {config.loss}")
-    objective = _build_objective(config, loss, penalties)
+    augmentation = _build_augmentation(config, data, loss)
+    objective = _build_objective(config, loss, penalties, augmentation)
     with torch.no_grad():
         evaluated = copy.deepcopy(g).eval()
         shape = tuple(generate(evaluated, draw_latent(g, 1, Rng(config.seed, 0, "shape"))).shape[1:])
@@ -75,7 +85,34 @@ def build_players(config: TrainConfig, data: Data) -> Players:
             f"the generator of {config.architecture} makes items of shape {shape}, the data has "
             f"{tuple(data.items.shape[1:])}: set image_size and channels, or take other data"
         )
-    return Players(g, d, loss, penalties, objective)
+    return Players(g, d, loss, penalties, augmentation, objective)
+
+
+def choose_augmentation(config: TrainConfig, data: Data) -> TrainConfig:
+    """The configuration with "auto" replaced: ADA if there are few images and the objective takes an augmentation."""
+    if config.augment != [AUTO]:
+        return config
+    few = data.is_image and len(data.items) < FEW and data.items.shape[1] in (1, 3)
+    takes = "augment" in inspect.signature(resolve(_objective(config))).parameters
+    return config.replace(augment=[ADA] if few and takes else [])
+
+
+def _objective(config: TrainConfig) -> Any:
+    return registry().architecture(config.architecture).objective or Objective
+
+
+def _build_augmentation(config: TrainConfig, data: Data, loss: Loss) -> Augmentation:
+    if config.augment and not data.is_image:
+        raise ConfigError("augment changes images, and this data has none")
+    if ADA in config.augment and data.items.shape[1] not in (1, 3):
+        raise ConfigError(f"ADA changes grey and colour images, and these have {data.items.shape[1]} channels")
+    if config.augment_options and ADA not in config.augment:
+        raise ConfigError(f"augment.{next(iter(config.augment_options))} is an option of ADA: add --augment ada")
+    scheduled = 0.0 if "augment_p" in config.schedules else None
+    offered = {"policies": config.augment, "p": FIXED if scheduled is None and loss.boundary is None else scheduled}
+    augmentation: Augmentation
+    augmentation, _ = build(Augmentation, offered, config.augment_options, "the augmentation")
+    return augmentation
 
 
 def _build_networks(config: TrainConfig, data: Data) -> tuple[nn.Module, nn.Module]:
@@ -130,11 +167,10 @@ def _build_penalty(name: str, weight: float | None, every: int) -> Penalty:
     return penalty
 
 
-def _build_objective(config: TrainConfig, loss: Loss, penalties: list[Penalty]) -> Any:
-    parts = {"loss": loss, "penalties": penalties, "pack": config.pack, "augment": config.augment}
+def _build_objective(config: TrainConfig, loss: Loss, penalties: list[Penalty], augmentation: Augmentation) -> Any:
+    parts = {"loss": loss, "penalties": penalties, "pack": config.pack, "augment": augmentation}
     what = f"the objective of {config.architecture}"
-    target = registry().architecture(config.architecture).objective or Objective
-    objective, options = build(target, parts, config.objective_options, what)
+    objective, options = build(_objective(config), parts, config.objective_options, what)
     for name, used in (("penalties", penalties), ("pack", config.pack > 1), ("augment", config.augment)):
         if used and name not in options:
             raise ConfigError(f"{what} takes no {name}: leave it out")

@@ -1,6 +1,7 @@
 """The one training loop, for every architecture, loss and device."""
 
 import contextlib
+import dataclasses
 import logging
 import platform
 import signal
@@ -21,13 +22,14 @@ from ganzoo.devices import choose_device, fast_arithmetic
 from ganzoo.errors import ConfigError, TrainingError
 from ganzoo.rng import preserve_torch, seed_torch, stream_seed
 from ganzoo.store.runs import create_run, cut_metrics, rewrite_config
-from ganzoo.training.build import build_players, load_data
+from ganzoo.training.build import build_players, choose_augmentation, load_data
 from ganzoo.training.distributed import World, join, local_device
 from ganzoo.training.objective import Batch
 from ganzoo.training.phases import Phases
 from ganzoo.training.recorder import Log, Recorder, make_evaluator
 from ganzoo.training.settings import Plan, plan
 from ganzoo.training.state import State
+from ganzoo.training.warnings import announce
 from ganzoo.zoo.config import TrainConfig
 
 logger = logging.getLogger("ganzoo")
@@ -113,17 +115,22 @@ def _train(
     config = planned.config
     _check_batch_size(config, world)
     data = load_data(config)
+    config = choose_augmentation(config, data)
+    planned = dataclasses.replace(planned, config=config)
     memory_format = torch.channels_last if data.is_image else torch.contiguous_format
     batches = Batches(data, config.batch_size, config.seed, device, flip=config.flip, memory_format=memory_format)
     fingerprint = _check_fingerprint(data.digest(), planned, world)
 
     seed_torch(stream_seed(config.seed, 0, "init"), device)
-    state = State(config, build_players(config, data), planned.pretrained, device, world, memory_format)
+    players = build_players(config, data)
+    state = State(config, players, planned.pretrained, device, world, memory_format)
     evaluator = make_evaluator(config, data, device, world)  # before there is a folder: it may fail
     facts = {"fingerprint": fingerprint, "hardware": _hardware(device, world)}
     folder = world.first(lambda: _open_folder(planned, facts, device))
     if planned.checkpoint is not None:
         state.restore(planned.checkpoint)
+    if world.writes:
+        announce(config, data, players)
     if planned.recorded and world.writes:
         logger.info("resuming %s from step %d", folder, state.step)
         cut_metrics(folder, state.step)
@@ -161,7 +168,7 @@ def _loop(
                         loss, values = objective.discriminator_loss(g, d, batch)
                     torch.autograd.backward(loss / phases.parts)
                     _add(logs, values, config.accumulate)
-                state.means.add(state.d_reduce(logs))
+                state.steer(update, state.d_reduce(logs))
                 state.d_optimizer.step()
                 state.loss.after_discriminator_step(d)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ganzoo.rng import Rng
-from ganzoo.training.augment import augment
+from ganzoo.training.augment import Augmentation
 from ganzoo.training.batchnorm import item_by_item
 
 Discriminator = Callable[..., Tensor]
@@ -89,6 +89,9 @@ class Loss:
 
     needs_real = False
     """Whether `generator` gets the real logits too, as relativistic losses need."""
+    boundary: float | None = None
+    """The logit above which D takes an item for real; None: logits have no such value, because only their differences
+    matter to the loss, as in relativistic and Wasserstein losses."""
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """The loss that D minimises. Both arguments have the shape of D's logits, (N,) or (N, ...)."""
@@ -145,22 +148,25 @@ class Objective:
         penalties: penalties added to D's loss, each every `penalty.every` steps.
         pack: the number of samples that D judges at once, concatenated along the channels (Lin et al. 2018, PacGAN,
             arXiv:1712.04086).
-        augment: the augmentations of D's inputs, any of "color", "translation" and "cutout" (Zhao et al. 2020,
-            DiffAugment, arXiv:2006.10738).
+        augment: the augmentation of D's inputs; names stand for `Augmentation` with these policies.
     """
 
     def __init__(
-        self, loss: Loss, penalties: Sequence[Penalty] = (), pack: int = 1, augment: Sequence[str] = ()
+        self,
+        loss: Loss,
+        penalties: Sequence[Penalty] = (),
+        pack: int = 1,
+        augment: Augmentation | Sequence[str] = (),
     ) -> None:
         self.loss = loss
         self.penalties = penalties
         self.pack = pack
-        self.augment = augment
+        self.augment = augment if isinstance(augment, Augmentation) else Augmentation(augment)
 
     def present(self, x: Tensor, batch: Batch) -> Tensor:
         """The inputs of D for items (N, C, ...): augmented, and packed to (N / pack, pack C, ...)."""
         if self.augment:
-            x = augment(x, self.augment, batch.rng)
+            x = self.augment(x, batch.rng)
         return self._packed(x)
 
     shown = present  # the former name
@@ -172,7 +178,8 @@ class Objective:
         """D's loss, a scalar with a graph, and scalars to log.
 
         These are `d_loss` without the penalties, each penalty under its name, and `accuracy`, the share of (real, fake)
-        pairs in which D gives the real item the higher logit: 1 if D separates them, 0.5 for guesses.
+        pairs in which D gives the real item the higher logit: 1 if D separates them, 0.5 for guesses. If the loss has
+        a `boundary`, also `r_t`, the mean sign of D's logits of real items, by which ADA is steered.
         """
         fakes = batch.fake(g, graph=False)
         real, fake = self.present(batch.real, batch), self.present(fakes, batch)
@@ -180,6 +187,8 @@ class Objective:
         real_logits, fake_logits = _full(judge(real)), _full(judge(fake))
         adversarial = self.loss.discriminator(real_logits, fake_logits).mean()
         logs = {"d_loss": adversarial, "accuracy": (real_logits > fake_logits).float().mean()}
+        if self.loss.boundary is not None:
+            logs["r_t"] = (real_logits - self.loss.boundary).sign().mean()
         total = adversarial
         for penalty in self.penalties:
             if batch.step % penalty.every == 0:
@@ -195,7 +204,7 @@ class Objective:
 
         def augmented(x: Tensor) -> Tensor:
             items = x.reshape(-1, x.shape[1] // self.pack, *x.shape[2:])
-            return judge(self._packed(augment(items, self.augment, batch.rng.child("augment"))))
+            return judge(self._packed(self.augment(items, batch.rng.child("augment"))))
 
         independent = item_by_item(d, augmented if self.augment else judge)
         real, fake = self._packed(_full(batch.real)), self._packed(_full(fakes))

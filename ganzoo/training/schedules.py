@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from ganzoo.training.augment import Augmentation
 from ganzoo.training.objective import Penalty
 from ganzoo.zoo.config import TrainConfig
 
@@ -35,14 +36,16 @@ class Schedules:
     Args:
         config: the run's settings.
         penalties: the penalties of D, whose weights are set at each step.
+        augmentation: the augmentation of D's inputs, whose probability is set at each step.
     """
 
-    def __init__(self, config: TrainConfig, penalties: Sequence[Penalty]) -> None:
-        self.config = config
+    def __init__(self, config: TrainConfig, penalties: Sequence[Penalty], augmentation: Augmentation) -> None:
+        self.config, self.augmentation = config, augmentation
         self.penalties = {penalty.name: penalty for penalty in penalties if penalty.name in config.schedules}
         self.start = {name: penalty.weight for name, penalty in self.penalties.items()}
         self.start |= {"lr": config.lr, "d_lr": config.d_lr or config.lr}
         self.start |= {"beta1": config.betas[0], "beta2": config.betas[1]}
+        self.start |= {"augment_p": config.augment_options.get("p", 0.0)}
         self.start |= {"ema_decay": config.ema_decay, "ema_halflife": config.ema_halflife or 0.0}
 
     def value(self, name: str, step: int) -> float:
@@ -71,3 +74,5 @@ class Schedules:
                     group["betas"] = (self.value("beta1", step), self.value("beta2", step))
         for name, penalty in self.penalties.items():
             penalty.weight = self.value(name, step)
+        if "augment_p" in self.config.schedules:
+            self.augmentation.p.fill_(self.value("augment_p", step))

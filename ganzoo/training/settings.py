@@ -13,7 +13,7 @@ from ganzoo.store.manifest import CONFIG, DISCRIMINATOR, MODEL, read_config
 from ganzoo.store.models import load_network
 from ganzoo.store.runs import Checkpoint, load_newest, open_run, read_training
 from ganzoo.store.source import find, is_model
-from ganzoo.zoo.config import MACHINE, TrainConfig
+from ganzoo.zoo.config import AUTO, MACHINE, TrainConfig
 
 logger = logging.getLogger("ganzoo")
 
@@ -90,7 +90,7 @@ def _continue(previous: TrainConfig, config: TrainConfig) -> TrainConfig:
     # The weights that a run started from decided these, wherever they were left at the recipe's values.
     recipe = TrainConfig(config.architecture, recipe=config.recipe).to_dict() if config.start else {}
     for key, value in new.items():
-        unset = value is None or value == "auto" or (key in FROM_WEIGHTS and value == recipe.get(key))
+        unset = value in (None, AUTO, [AUTO]) or (key in FROM_WEIGHTS and value == recipe.get(key))
         if key in MACHINE or unset or value == old[key] or (key == "steps" and value > old[key]):
             continue
         hint = "steps can only increase" if key == "steps" else "leave it out, or start a new run with another --out"

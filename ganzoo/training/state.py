@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganzoo.errors import CheckpointError, TrainingError
+from ganzoo.errors import CheckpointError, ConfigError, TrainingError
 from ganzoo.sampling.statistics import estimate_statistics
 from ganzoo.store.models import compare_tensors
 from ganzoo.store.runs import Checkpoint, load_newest, save_checkpoint
+from ganzoo.training.augment import ADA
 from ganzoo.training.batchnorm import synchronise
 from ganzoo.training.build import Players
 from ganzoo.training.distributed import Reducer, World
@@ -69,6 +70,8 @@ class State:
     ) -> None:
         self.config, self.device = config, device
         self.g, self.d, self.objective, self.loss = players.g, players.d, players.objective, players.loss
+        self.augmentation = players.augmentation
+        self.augmentation.to(device)
         for module, state in zip((self.g, self.d), pretrained, strict=True):
             if state is not None:
                 compare_tensors(_shapes(state), _shapes(module.state_dict()), f"{config.start} with these settings")
@@ -95,7 +98,7 @@ class State:
         self.d_optimizer = make_optimizer(config, self.d_parameters, config.d_lr or config.lr)
         self.optimizers = {"g_optimizer": self.g_optimizer, "d_optimizer": self.d_optimizer}
         self.g_reduce, self.d_reduce = Reducer(world, g_parameters), Reducer(world, self.d_parameters)
-        self.schedules = Schedules(config, players.penalties)
+        self.schedules = Schedules(config, players.penalties, players.augmentation)
         self._averages: list[Tensor] = list(self.ema.parameters())
         self._raw: list[Tensor] = list(self.g.parameters())
         self.means = Means()
@@ -112,6 +115,24 @@ class State:
     def set_schedules(self) -> None:
         """Set the learning rates, and all other scheduled numbers, to their values at this step."""
         self.schedules.apply(self.step, {"g": self.g_optimizer, "d": self.d_optimizer})
+
+    def steer(self, update: int, means: Mapping[str, Tensor]) -> None:
+        """Take in the logged means of D's update 0 to n_critic - 1 of this step, over all processes, and steer ADA.
+
+        Raises:
+            ConfigError: the objective does not log what ADA is steered by.
+        """
+        self.means.add(means)
+        if ADA not in self.augmentation:
+            return
+        if self.augmentation.steered:
+            if "r_t" not in means:
+                raise ConfigError(
+                    f"the objective of {self.config.architecture} logs no r_t, by which ADA is steered: fix its "
+                    "probability, as by --set augment.p=0.2, or take another augmentation"
+                )
+            self.augmentation.steer(self.step * self.config.n_critic + update, means["r_t"], self.config.batch_size)
+        self.means.add({"augment_p": self.augmentation.p.clone()})
 
     @torch.no_grad()
     def average(self) -> None:
@@ -154,6 +175,8 @@ class State:
         }
         for name, optimizer in self.optimizers.items():
             tensors |= {f"{name}.{key}": value for key, value in optimizer_tensors(optimizer).items()}
+        if ADA in self.augmentation:
+            tensors |= {f"augment.{key}": value for key, value in self.augmentation.state_dict().items()}
         tensors |= {f"totals.{key}": value for key, value in self.means.totals.items()}
         model: dict[str, Any] = {"architecture": self.config.architecture}
         model |= {"generator": self.g.config, "discriminator": self.d.config}
@@ -168,6 +191,8 @@ class State:
             module.load_state_dict(checkpoint.part(name))
         for name, optimizer in self.optimizers.items():
             load_optimizer(optimizer, checkpoint.part(name))
+        if ADA in self.augmentation:
+            self.augmentation.load_state_dict(checkpoint.part("augment"))
         self.means.counts = dict(checkpoint.state["counts"])
         self.means.totals = {key: value.to(self.device) for key, value in checkpoint.part("totals").items()}
 

@@ -7,12 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ganzoo.data.dataset import Data
+from ganzoo.training.augment import ADA
+from ganzoo.training.build import FEW, Players
+from ganzoo.zoo.config import TrainConfig
+from ganzoo.zoo.plugins import registry
+
 logger = logging.getLogger("ganzoo")
 
 COLLAPSED = 0.1
 """Diversity below which samples are nearly alike."""
 OVERPOWERED = 0.01
 """Loss of D, in nats or margins, below which G gets hardly any gradient."""
+VERY_FEW = 1000
+"""Images below which D may remember them in any case."""
 LINES = 3
 """Consecutive log lines with a sign before it is reported: each sign can appear briefly early in training."""
 
@@ -53,3 +61,21 @@ class TrainingWarnings:
             self.lines[name] = self.lines[name] + 1 if present else 0
             if self.lines[name] == LINES:
                 logger.warning("step %d: %s", entry["step"], ADVICE[name].format(**entry))
+
+
+def announce(config: TrainConfig, data: Data, players: Players) -> None:
+    """Say before training whether the data has a recipe of its own, what is done about few images, and how ADA's
+    probability is chosen under a loss by which it cannot be steered."""
+    if config.recipe == "default" and config.data in (registry().architecture(config.architecture).recipes or {}):
+        logger.info("%s has a recipe of its own: --recipe %s", config.data, config.data)
+    count, augmentation = len(data.items), players.augmentation
+    if data.is_image and count < FEW and ADA in augmentation:
+        logger.info(
+            "%d images are few: ADA augments what D sees, so that D cannot remember them (--augment none turns it off)",
+            count,
+        )
+    elif data.is_image and count < VERY_FEW and not augmentation:
+        logger.info("%d images are few, D may remember them, and nothing is augmented: --augment ada helps", count)
+    if ADA in augmentation and not augmentation.steered and "augment_p" not in config.schedules:
+        reason = "" if players.loss.boundary is not None else f", because {config.loss} does not tell when D remembers"
+        logger.info("ADA has the fixed probability %g%s (--set augment.p)", augmentation.p.item(), reason)

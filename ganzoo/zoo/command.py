@@ -52,6 +52,8 @@ def train_command(config: Mapping[str, Any]) -> str:
             continue
         if key == "penalties":
             words += [word for spec in value or ["none"] for word in ("--penalty", spec)]
+        elif key == "augment":
+            words += ["--augment", ",".join(value) or "none"]
         elif key in prefixes:
             for inner, setting in value.items():
                 if base[key].get(inner) != setting:

@@ -22,13 +22,17 @@ DOTTED = {
     "discriminator": "discriminator",
     "loss": "loss_options",
     "objective": "objective_options",
+    "augment": "augment_options",
     "data": "data_options",
     "schedules": "schedules",
 }
 """The setting that a dotted key such as `loss.clip` belongs to, by the part before the dot."""
 
-SCHEDULED = ("lr", "d_lr", "beta1", "beta2", "ema_decay", "ema_halflife")
+SCHEDULED = ("lr", "d_lr", "beta1", "beta2", "ema_decay", "ema_halflife", "augment_p")
 """Numbers that `schedules` can change during training, besides the weights of penalties."""
+
+AUTO = "auto"
+"""The augmentation, in a list by itself, that is chosen by the number of images."""
 
 MACHINE = frozenset({"accumulate", "compile", "data_dir", "device", "out"})
 """Settings of where and how a run computes, not of what it learns: a resumed run may change them."""
@@ -106,7 +110,8 @@ class TrainConfig:
     loss_options: dict[str, Any] = field(default_factory=dict)
     penalties: list[str] = field(default_factory=list)  # each NAME[=WEIGHT[@EVERY]]
     pack: int = _at_least(1, 1)  # samples that D judges at once
-    augment: list[str] = field(default_factory=list)  # augmentations of D's inputs: color, translation, cutout
+    augment: list[str] = field(default_factory=list)  # of D's inputs: color, translation, cutout, ada; or auto
+    augment_options: dict[str, Any] = field(default_factory=dict)  # of ada: p, target, images
     objective_options: dict[str, Any] = field(default_factory=dict)
     start: str | None = None  # a SOURCE of weights to fine-tune; None: random weights
     # optimisation
@@ -203,6 +208,8 @@ class TrainConfig:
             number = isinstance(final, int | float) and not isinstance(final, bool)
             if not number or not math.isfinite(final) or final < 0:
                 raise ConfigError(f"schedules.{name} must be a number that is at least 0, not {final!r}")
+            if name == "augment_p" and final > 1:
+                raise ConfigError(f"schedules.augment_p must be at most 1, not {final}")
             if name in ("beta1", "beta2", "ema_decay") and final >= 1:
                 raise ConfigError(f"schedules.{name} must be below 1, not {final}")
         if "ema_halflife" in self.schedules and self.ema_halflife is None:

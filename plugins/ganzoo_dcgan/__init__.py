@@ -10,6 +10,7 @@ DEFAULT = {
     "steps": 3000,
     "batch_size": 128,
     "lr": 4e-3,
+    "augment": ["auto"],
     "lr_schedule": "linear",
     "betas": [0.0, 0.99],
     "penalties": ["r1=1@8"],

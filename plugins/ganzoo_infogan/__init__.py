@@ -7,6 +7,7 @@ DEFAULT = {
     "steps": 2100,
     "batch_size": 128,
     "lr": 2e-3,
+    "augment": ["auto"],
     "lr_schedule": "linear",
     "betas": [0.0, 0.99],
     "penalties": ["r1=1@8"],

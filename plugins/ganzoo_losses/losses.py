@@ -16,6 +16,8 @@ class Minimax(Loss):
     G's gradient vanishes where D is sure that an item is fake; `NonSaturating` avoids that.
     """
 
+    boundary = 0.0
+
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return softplus(-real_logits) + softplus(fake_logits)
 
@@ -33,6 +35,8 @@ class NonSaturating(Minimax):
 class LeastSquares(Loss):
     """Mao et al. 2016, equation 9 (a = 0, b = c = 1): D minimises ((r - 1)^2 + f^2) / 2, G (f - 1)^2 / 2."""
 
+    boundary = 0.5
+
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return ((real_logits - 1).square() + fake_logits.square()) / 2
 
@@ -42,6 +46,8 @@ class LeastSquares(Loss):
 
 class Hinge(Loss):
     """Lim & Ye 2017: D minimises max(0, 1 - r) + max(0, 1 + f), G -f."""
+
+    boundary = 0.0
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return relu(1 - real_logits) + relu(1 + fake_logits)

@@ -20,6 +20,7 @@ DEFAULT = {
     "batch_size": 16,
     "lr": 2e-3,
     "d_lr": 1e-4,
+    "augment": ["auto"],
     "lr_schedule": "linear",
     "betas": [0.0, 0.99],
     "generator": {"width": 32, "z_dim": 100},

@@ -11,6 +11,7 @@ DEFAULT = {
     "steps": 2800,
     "batch_size": 64,
     "lr": 2e-3,
+    "augment": ["auto"],
     "lr_schedule": "linear",
     "betas": [0.0, 0.99],
     "penalties": ["r1=1@8", "r2=1@8"],
@@ -18,8 +19,8 @@ DEFAULT = {
     "discriminator": SMALL,
     "auto_precision": "bf16",
 }
-# The authors' preset for CIFAR-10, without its adaptive augmentation (ADA), which ganzoo does not have. Each schedule
-# is half a cosine over 2e7 images, 39,062 steps, after which the value stays; the authors set no end of training.
+# The authors' preset for CIFAR-10. Each schedule is half a cosine over 2e7 images, 39,062 steps, after which the value
+# stays; the authors set no end of training.
 PAPER = {
     "steps": 50000,
     "batch_size": 512,
@@ -28,8 +29,9 @@ PAPER = {
     "lr": 2e-4,
     "betas": [0.0, 0.9],
     "penalties": ["r1=0.05", "r2=0.05"],
+    "augment": ["ada"],
     "ema_halflife": 0.0,
-    "schedules": {"lr": 5e-5, "r1": 0.005, "r2": 0.005, "beta2": 0.99, "ema_halflife": 5e6},
+    "schedules": {"lr": 5e-5, "r1": 0.005, "r2": 0.005, "beta2": 0.99, "ema_halflife": 5e6, "augment_p": 0.55},
     "schedule_steps": 39062,
     "generator": {"width": 768},
     "discriminator": {"width": 768},

@@ -8,6 +8,7 @@ DEFAULT = {
     "steps": 2300,
     "batch_size": 64,
     "lr": 2e-3,
+    "augment": ["auto"],
     "lr_schedule": "linear",
     "betas": [0.0, 0.99],
     "generator": {"width": 16},

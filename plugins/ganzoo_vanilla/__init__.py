@@ -22,6 +22,7 @@ DEFAULT = {
     "batch_size": 128,
     "lr": 1e-3,
     "d_lr": 4e-4,
+    "augment": ["auto"],
     "lr_schedule": "linear",
     "betas": [0.0, 0.99],
     "penalties": ["r1=1@8"],

@@ -12,6 +12,7 @@ DEFAULT = {
     "batch_size": 128,
     "lr": 2e-3,
     "d_lr": 2e-4,
+    "augment": ["auto"],
     "lr_schedule": "linear",
     "betas": [0.0, 0.99],
     "eps": 1e-15,

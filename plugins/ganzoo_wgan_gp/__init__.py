@@ -14,6 +14,7 @@ PAPER = {
 # describes the search.
 DEFAULT = {
     **PAPER,
+    "augment": ["auto"],
     "steps": 1400,
     "lr": 1e-3,
     "d_lr": 4e-3,

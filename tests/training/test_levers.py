@@ -12,7 +12,7 @@ import tiny
 from ganzoo import ConfigError, Rng, TrainConfig
 from ganzoo.store import runs
 from ganzoo.store.runs import load_run
-from ganzoo.training.augment import POLICIES, augment
+from ganzoo.training.augment import POLICIES, Augmentation
 from ganzoo.training.warnings import LINES, TrainingWarnings, diversity
 from ganzoo.zoo.networks import resolve
 from ganzoo.zoo.plugins import registry
@@ -36,32 +36,32 @@ def rng():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_augmentation_keeps_shapes_and_changes_each_image_by_its_own(name, channels):
     x = images(1, channels).expand(64, -1, -1, -1)
-    y = augment(x, [name], rng())
+    y = Augmentation([name])(x, rng())
     assert y.shape == x.shape
     assert len({tuple(image.flatten().tolist()) for image in y}) > 20
-    assert torch.equal(y, augment(x, [name], rng()))
+    assert torch.equal(y, Augmentation([name])(x, rng()))
 
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_augmentation_can_be_differentiated_twice(name):
     x = images(3, 3, 8).double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: augment(x, [name], rng()), x)
-    assert torch.autograd.gradgradcheck(lambda x: augment(x, [name], rng()).pow(3), x)
+    assert torch.autograd.gradcheck(lambda x: Augmentation([name])(x, rng()), x)
+    assert torch.autograd.gradgradcheck(lambda x: Augmentation([name])(x, rng()).pow(3), x)
 
 
 def test_translation_moves_up_to_an_eighth_and_zeros_come_in():
     x = torch.zeros(500, 1, 16, 16)
     x[:, :, 8, 8] = 1
-    y = augment(x, ["translation"], rng())
+    y = Augmentation(["translation"])(x, rng())
     _, _, rows, columns = y.nonzero().unbind(1)
     assert set(rows.tolist()) == set(columns.tolist()) == {6, 7, 8, 9, 10}
     assert y.sum() == 500
     corner = torch.ones(500, 1, 16, 16)
-    assert augment(corner, ["translation"], rng())[:, 0, 0, 0].unique().tolist() == [0, 1]
+    assert Augmentation(["translation"])(corner, rng())[:, 0, 0, 0].unique().tolist() == [0, 1]
 
 
 def test_cutout_clears_a_square_of_half_the_side():
-    y = augment(torch.ones(2000, 2, 16, 16), ["cutout"], rng())
+    y = Augmentation(["cutout"])(torch.ones(2000, 2, 16, 16), rng())
     cleared = (y == 0).flatten(1).sum(1)
     assert cleared.max() == 2 * 8 * 8
     assert cleared.min() < 2 * 8 * 8  # half outside
@@ -70,11 +70,11 @@ def test_cutout_clears_a_square_of_half_the_side():
 
 def test_color_changes_brightness_contrast_and_saturation():
     x = images(2000)
-    y = augment(x, ["color"], rng())
+    y = Augmentation(["color"])(x, rng())
     shift = y.mean((1, 2, 3)) - x.mean((1, 2, 3))
     assert shift.abs().max() <= 0.5 + 1e-5
     assert shift.std() > 0.2
-    grey = augment(images(2000, 1), ["color"], rng())
+    grey = Augmentation(["color"])(images(2000, 1), rng())
     ratio = grey.std((1, 2, 3)) / images(2000, 1).std((1, 2, 3))
     assert 0.49 < ratio.min() < 0.6 < 1.4 < ratio.max() < 1.51
 

@@ -27,6 +27,7 @@ from ganzoo.rng import to_device
 from ganzoo.sampling.draw import walk
 from ganzoo.sampling.statistics import estimate_statistics
 from ganzoo.store.runs import load_newest, load_run
+from ganzoo.training import ada
 from ganzoo.zoo.plugins import registry
 from simulated import Machine, Simulated, UnsafeCopy
 
@@ -56,6 +57,7 @@ def configure(out, **settings):
         "precision": "fp32",
         "log_every": 100,
         "checkpoint_every": HALF,
+        "augment": [],
         "out": out,
         **settings,
     }
@@ -98,7 +100,8 @@ def train_in_halves(machine, device, out, **settings):
 @functools.cache
 def trained_on_the_cpu(settings):
     """The tensors of a run of these settings, which are JSON."""
-    run = ganzoo.train(configure("cached", device="cpu", **json.loads(settings)))
+    with patch.object(ada, "SETTLED", ()):  # the operators of a GPU
+        run = ganzoo.train(configure("cached", device="cpu", **json.loads(settings)))
     return tensors(run.folder)
 
 
@@ -307,7 +310,8 @@ OPTIONS = {
     "flip": {**IMAGES, "flip": True},
     "conditional": {**IMAGES, "conditional": True},
     "composed images": {**IMAGES, "data": "stacked"},
-    **{f"augment {name}": {**IMAGES, "augment": [name]} for name in ("color", "translation", "cutout")},
+    **{f"augment {name}": {**IMAGES, "augment": [name]} for name in ("color", "translation", "cutout", "ada")},
+    "augment ada and r1": {**IMAGES, "augment": ["ada"], "augment.p": 0.5, "penalties": ["r1"]},
 }
 
 
@@ -606,7 +610,7 @@ CONDITIONAL = [name for name in built_in("architectures") if name not in ("infog
 TRAININGS = {
     **{name: small(name) for name in built_in("architectures")},
     **{f"{name} conditional": {**small(name), "conditional": True} for name in CONDITIONAL},
-    "augment": {**IMAGES, "augment": ["color", "translation", "cutout"], "pack": 2},
+    "augment": {**IMAGES, "augment": ["color", "translation", "cutout", "ada"], "pack": 2, "penalties": ["r1"]},
 }
 
 

@@ -20,6 +20,12 @@ def class_names(g: nn.Module) -> list[str] | None:
     return names
 
 
+def name_classes(g: nn.Module, names: Sequence[str] | None) -> None:
+    """Give a generator the names of its classes, as its attribute `class_names`. Its `config` holds only what it is
+    built from, so they are not there."""
+    g.class_names = None if names is None else list(names)  # type: ignore[assignment]
+
+
 def name_fault(names: Sequence[Any]) -> str:
     """What is wrong with these names of classes; empty if they are distinct, printable and not too long."""
     known = set()

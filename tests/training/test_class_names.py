@@ -1,0 +1,148 @@
+"""The names of classes, from the data to a published generator and back into training."""
+
+import json
+import logging
+import shutil
+
+import pytest
+import torch
+
+import ganzoo
+from ganzoo import Data, WeightsError, hookimpl
+from ganzoo.store import manifest
+from ganzoo.store.models import verify
+from ganzoo.zoo.plugins import registry
+
+SMALL = {"generator": {"width": 2, "hidden": 8}, "discriminator": {"width": 2, "hidden": 8}}
+NAMES = ["ant", "bee", "7"]
+
+
+def squares(classes=NAMES):
+    """Grey squares of 28 pixels, lighter with the number of their class."""
+    labels = torch.arange(60) % 3
+    return Data((labels * 100).byte()[:, None, None, None].repeat(1, 1, 28, 28), labels, classes=classes)
+
+
+class Plugin:
+    @hookimpl
+    def register_data(self, register):
+        register("squares", squares)
+        register("nameless_squares", lambda: squares(None))
+        register("turned_squares", lambda: squares(["7", "bee", "cat", "never seen"]))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def plugin():
+    if "squares" not in registry().data:
+        ganzoo.register(Plugin())
+
+
+def config(**settings):
+    defaults = {"data": "squares", "conditional": True, "steps": 2, "batch_size": 8, **SMALL}
+    return ganzoo.TrainConfig("dcgan", **{**defaults, **settings})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return ganzoo.train(config(out=str(tmp_path_factory.mktemp("runs") / "run")))
+
+
+def names_of(source):
+    return ganzoo.from_pretrained(str(source)).class_names
+
+
+def test_a_run_and_its_model_folder_know_the_names(run):
+    assert run.generator.class_names == run.raw_generator.class_names == NAMES
+    assert "class_names" not in run.generator.config
+    (checkpoint,) = (run.folder / "checkpoints").iterdir()
+    for source in (run.folder, checkpoint, run.folder / "model"):
+        assert names_of(source) == NAMES
+    assert verify(run.folder / "model")["difference"] == 0
+
+
+def test_an_unconditional_run_has_no_names(tmp_path):
+    unconditional = ganzoo.train(config(conditional=False, out="run"))
+    assert unconditional.generator.class_names is None
+    content = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
+    assert content["format"] == 1
+    assert "classes" not in content
+    assert names_of("./run") is names_of("./run/model") is None
+
+
+def test_names_that_no_item_has_are_left_out():
+    assert ganzoo.train(config(data="turned_squares", out="run")).generator.class_names == ["7", "bee", "cat"]
+
+
+def test_names_survive_a_resumption_without_them(run, tmp_path):
+    """Also a run from before there were names takes those of its data."""
+    shutil.copytree(run.folder, tmp_path / "named")
+    settings = replace_data(tmp_path / "named", "nameless_squares")
+    assert ganzoo.train(settings.replace(steps=3), resume=True).generator.class_names == NAMES
+    assert names_of("./named/model") == NAMES
+    ganzoo.train(config(data="nameless_squares", out="old"))
+    assert names_of("./old/model") is None
+    settings = replace_data(tmp_path / "old", "squares")
+    assert ganzoo.train(settings.replace(steps=3), resume=True).generator.class_names == NAMES
+    assert names_of("./old") == names_of("./old/model") == NAMES
+
+
+def replace_data(folder, name):
+    """Let a run take its data from elsewhere: the same items with or without names."""
+    content = json.loads((folder / "training.json").read_text())
+    content["config"]["data"] = name
+    (folder / "training.json").write_text(json.dumps(content))
+    return ganzoo.TrainConfig.from_dict({**content["config"], "out": str(folder)})
+
+
+@pytest.mark.parametrize("part", ["", "/model"])
+def test_fine_tuning_keeps_the_names_where_the_data_has_none(run, part):
+    start = f"{run.folder}{part}"
+    tuned = ganzoo.train(config(data="nameless_squares", start=start, out="tuned"))
+    assert tuned.generator.class_names == NAMES
+    assert names_of("./tuned/model") == NAMES
+
+
+def test_fine_tuning_takes_the_names_of_the_data_and_warns_where_numbers_moved(run, caplog):
+    caplog.set_level(logging.WARNING, "ganzoo")
+    tuned = ganzoo.train(config(data="turned_squares", start=str(run.folder), out="tuned"))
+    assert tuned.generator.class_names == ["7", "bee", "cat"]
+    assert f"the class '7' is number 2 in {run.folder} and number 0 in the data" in caplog.text
+    assert "bee" not in caplog.text
+
+
+def test_a_version_without_names_is_told_to_upgrade(run):
+    """It reads format 1 alone, and would call the key unknown."""
+    assert json.loads((run.folder / "model" / "config.json").read_text())["format"] == 2
+
+
+CONFIGS = {
+    "format 1 had none": (lambda c: c.update(format=1), "unknown key 'classes'"),
+    "too few": (lambda c: c["classes"].pop(), "a name for each of the generator's 3 classes"),
+    "an object": (lambda c: c.update(classes={"a": 1}), "must be a list"),
+    "twice": (lambda c: c.update(classes=["a", "b", "a"]), "two classes are called 'a'"),
+    "numbers": (lambda c: c.update(classes=[0, 1, 2]), "the name of class 0"),
+    "control characters": (lambda c: c.update(classes=["a", "b", "\x1b[2J"]), "the name of class 2"),
+    "long": (lambda c: c.update(classes=["a", "b" * 257, "c"]), "the name of class 1"),
+    "of no classes": (lambda c: c["generator"].pop("num_classes"), "'classes' must be"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CONFIGS)
+def test_hostile_names(run, tmp_path, case):
+    change, message = CONFIGS[case]
+    shutil.copytree(run.folder / "model", tmp_path / "model")
+    content = json.loads((tmp_path / "model" / "config.json").read_text())
+    change(content)
+    (tmp_path / "model" / "config.json").write_text(manifest.config_text(content))
+    with pytest.raises(WeightsError, match=message) as caught:
+        ganzoo.from_pretrained("./model")
+    assert "\x1b" not in str(caught.value)
+
+
+def test_the_onnx_file_holds_the_names(run, ganzoo_cli):
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    code, _, err = ganzoo_cli("export", str(run.folder), "-o", "g.onnx")
+    assert code == 0, err
+    session = runtime.InferenceSession("g.onnx", providers=["CPUExecutionProvider"])
+    assert json.loads(session.get_modelmeta().custom_metadata_map["ganzoo.classes"]) == NAMES

@@ -40,24 +40,36 @@ def name_fault(names: Sequence[Any]) -> str:
 
 
 def find_class(text: str, names: Sequence[str] | None, count: int) -> int:
-    """The number of the class of that name, or else the number that the text is. Whether it is in range is not checked.
+    """The number of the class of that name, or else of that number.
 
     Args:
         text: a name or a number.
         names: the names of the classes, if they have any.
-        count: the number of classes, for the message.
+        count: the number of classes.
 
     Raises:
-        SampleError: the text is neither the name of a class nor a whole number.
+        SampleError: the text is neither the name nor the number of a class.
     """
     number = _named(text, names)
     if number is not None:
         return number
     try:
-        return int(text)
+        number = int(text)
     except ValueError as error:
         hint = did_you_mean(text.strip(), names) if names else f"they have no names, only numbers: 0 to {count - 1}"
         raise SampleError(f"none of this generator's {count} classes is called {text!r}: {hint}") from error
+    check_number(number, count)
+    return number
+
+
+def check_number(number: int, count: int) -> None:
+    """Check the number of a class.
+
+    Raises:
+        SampleError: it is not one from 0 to count - 1.
+    """
+    if not 0 <= number < count:
+        raise SampleError(f"there is no class {number}: this generator has the classes 0 to {count - 1}")
 
 
 def parse_classes(text: str, names: Sequence[str] | None, count: int) -> list[int]:

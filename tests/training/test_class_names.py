@@ -3,12 +3,18 @@
 import json
 import logging
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import ganzoo
 from ganzoo import Data, WeightsError, hookimpl
+from ganzoo.sampling.classes import name_classes
+from ganzoo.sampling.draw import walk
+from ganzoo.sampling.pictures import row_names
 from ganzoo.store import manifest
 from ganzoo.store.models import verify
 from ganzoo.zoo.plugins import registry
@@ -113,6 +119,57 @@ def test_fine_tuning_takes_the_names_of_the_data_and_warns_where_numbers_moved(r
 def test_a_version_without_names_is_told_to_upgrade(run):
     """It reads format 1 alone, and would call the key unknown."""
     assert json.loads((run.folder / "model" / "config.json").read_text())["format"] == 2
+
+
+def test_sampling_by_name(run):
+    g = run.generator
+    bees = ganzoo.sample(g, 3, seed=1, labels=1)
+    assert torch.equal(ganzoo.sample(g, 3, seed=1, labels="bee"), bees)
+    assert torch.equal(next(walk(g, 3, 2, seed=1, labels="bee")), bees)
+    mixed = ganzoo.sample(g, 4, labels=["7", 0, "bee", "1"])
+    assert torch.equal(mixed, ganzoo.sample(g, 4, labels=[2, 0, 1, 1]))
+    with pytest.raises(ganzoo.SampleError, match="is called 'be': did you mean 'bee'"):
+        ganzoo.sample(g, 4, labels="be")
+    with pytest.raises(ganzoo.SampleError, match="unconditional"):
+        ganzoo.sample(ganzoo.from_pretrained("dcgan.digits"), 3, labels="bee")
+
+
+def test_commands_by_name(run, ganzoo_cli):
+    sample = ("sample", str(run.folder), "-n", "6", "-o")
+    assert ganzoo_cli(*sample, "two.npy", "--class", "bee,7")[0] == 0
+    assert ganzoo_cli(*sample, "numbers.npy", "--class", "1,2")[0] == 0
+    assert np.array_equal(np.load("two.npy"), np.load("numbers.npy"))
+    assert ganzoo_cli(*sample, "each/", "--class", "bee")[0] == 0
+    assert sorted(path.name for path in Path("each").iterdir())[0] == "000000-class1.png"
+    code, _, err = ganzoo_cli(*sample, "x.png", "--class", "ants")
+    assert code == 1
+    assert "did you mean 'ant'" in err
+
+
+def test_grids_show_the_names(run, ganzoo_cli):
+    """Of the run, of the model folder and of the command; a single class needs none."""
+    widths = []
+    for number, path in enumerate((run.folder / "samples" / "step-0000002.png", run.folder / "model" / "samples.png")):
+        with Image.open(path) as picture:
+            assert picture.height == 3 * 30 + 2
+            widths.append(picture.width - (21 * 30 + 2))
+            label = np.array(picture)[2 + number * 30 : 30 + number * 30, : widths[-1]]
+        assert label.any()
+    assert ganzoo_cli("sample", str(run.folder), "--class", "bee,ant", "-n", "4", "-o", "two.png")[0] == 0
+    assert ganzoo_cli("sample", str(run.folder), "--class", "bee", "-n", "4", "-o", "one.png")[0] == 0
+    assert ganzoo_cli("sample", str(run.folder), "-n", "6", "--walk", "--frames", "2", "-o", "walk.gif")[0] == 0
+    for path, columns in (("two.png", 2), ("one.png", 2), ("walk.gif", 2)):
+        with Image.open(path) as picture:
+            widths.append(picture.width - (columns * 30 + 2))
+    assert widths[0] == widths[1] == widths[2] == widths[4] > 10
+    assert widths[3] == 0
+
+
+def test_names_in_other_letters():
+    g, _ = ganzoo.create("dcgan", image_size=28, channels=1, num_classes=3, **SMALL)
+    assert row_names(g, [0, 1]) is None
+    name_classes(g, ["café", "犬", "red 犬"])
+    assert row_names(g, [2, 1, 0]) == ["red", "class 1", "cafe"]
 
 
 CONFIGS = {

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import runpy
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ganzoo.sampling.classes import name_classes
 from ganzoo.sampling.draw import walk
 from ganzoo.sampling.pictures import row_names
 from ganzoo.store import manifest
+from ganzoo.store.card import render_card, source_name
 from ganzoo.store.models import verify
 from ganzoo.zoo.plugins import registry
 
@@ -172,6 +174,40 @@ def test_names_in_other_letters():
     assert row_names(g, [2, 1, 0]) == ["red", "class 1", "cafe"]
 
 
+def test_the_card_lists_the_names(run):
+    text = (run.folder / "model" / "README.md").read_text()
+    assert "| classes | ant, bee, 7 |" in text
+    (snippet,) = [part.partition("```")[0] for part in text.split("```python\n")[1:]]
+    assert 'labels="7")  # a name, or 0 to 2' in snippet
+    namespace = {}
+    exec(snippet, namespace)
+    assert namespace["of_one_class"].shape == (16, 1, 28, 28)
+
+
+def test_names_in_a_card_are_no_markup():
+    names = ["<b>|x|</b>", 'from_pretrained("evil")', *(f"n{i}" for i in range(100))]
+    model = {"architecture": "dcgan", "tag": "x", "generator": {"num_classes": 102}, "requires": {}, "classes": names}
+    text = render_card(model, {}, name="me/x", license="", parameters=1, shape=(1, 28, 28), picture="")
+    assert r"| classes | \<b\>\|x\|\</b\>, from\_pretrained(\"evil\"), n0, n1," in text
+    assert "n47 and 52 more, in `config.json` |" in text
+    assert source_name(text) == "me/x"
+
+
+def test_info_shows_the_names(run, ganzoo_cli):
+    class Weights:
+        @hookimpl
+        def register_weights(self, register):
+            register("dcgan.squares", path=run.folder / "model", license="mit")
+
+    ganzoo.register(Weights(), "weights of squares")
+    try:
+        code, out, err = ganzoo_cli("info", "dcgan.squares")
+    finally:
+        ganzoo.unregister("weights of squares")
+    assert code == 0, err
+    assert "ant, bee, 7" in out
+
+
 CONFIGS = {
     "format 1 had none": (lambda c: c.update(format=1), "unknown key 'classes'"),
     "too few": (lambda c: c["classes"].pop(), "a name for each of the generator's 3 classes"),
@@ -196,10 +232,15 @@ def test_hostile_names(run, tmp_path, case):
     assert "\x1b" not in str(caught.value)
 
 
-def test_the_onnx_file_holds_the_names(run, ganzoo_cli):
+def test_the_onnx_file_holds_the_names(run, ganzoo_cli, monkeypatch):
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
     code, _, err = ganzoo_cli("export", str(run.folder), "-o", "g.onnx")
     assert code == 0, err
     session = runtime.InferenceSession("g.onnx", providers=["CPUExecutionProvider"])
     assert json.loads(session.get_modelmeta().custom_metadata_map["ganzoo.classes"]) == NAMES
+    for label in ("bee", "1", "7", "2"):
+        monkeypatch.setattr("sys.argv", ["onnx_sample.py", "g.onnx", "-n", "4", "--class", label, "-o", f"{label}.png"])
+        runpy.run_path(str(Path(__file__).parents[2] / "examples" / "onnx_sample.py"), run_name="__main__")
+    pictures = [Path(f"{label}.png").read_bytes() for label in ("bee", "1", "7", "2")]
+    assert pictures[0] == pictures[1] != pictures[2] == pictures[3]

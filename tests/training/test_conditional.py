@@ -249,7 +249,7 @@ def test_the_model_folder(run, ganzoo_cli):
     assert ganzoo.from_pretrained(str(model)).config["num_classes"] == 10
     verify(model)
     text = (model / "README.md").read_text()
-    assert "labels=9" in text
+    assert 'labels="9"' in text
     assert "a class a row" in text
     (snippet,) = [part.partition("```")[0] for part in text.split("```python\n")[1:]]
     namespace = {}
@@ -307,3 +307,4 @@ def test_dry_run_tells(ganzoo_cli):
     code, out, _ = ganzoo_cli("train", "dcgan", "--conditional", "--dry-run")
     assert code == 0
     assert json.loads(out)["config"]["conditional"] is True
+    assert json.loads(out)["classes"] == list("0123456789")

@@ -51,7 +51,7 @@ def _torchvision(class_name: str, data_dir: str = "data", split: Split = "train"
     labels = torch.as_tensor(source.labels if hasattr(source, "labels") else source.targets)
     if labels.dim() == 2:  # in QMNIST the class is the first of eight columns
         labels = labels[:, 0]
-    classes = DIGITS if class_name in ("MNIST", "QMNIST", "USPS", "SVHN") else source.classes
+    classes = DIGITS if class_name in ("MNIST", "QMNIST", "USPS", "SVHN") else getattr(source, "classes", None)
     return Data(torch.as_tensor(np.ascontiguousarray(images)), labels, classes=classes)
 
 

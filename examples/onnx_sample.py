@@ -15,7 +15,7 @@ parser = argparse.ArgumentParser(description="Draw a grid of images from an ONNX
 parser.add_argument("model", help="what `ganzoo export` wrote")
 parser.add_argument("-n", type=int, default=64, help="how many images")
 parser.add_argument(
-    "--class", dest="label", type=int, help="class of the images of a conditional generator  [default: all in turn]"
+    "--class", dest="label", help="name or number of the class of a conditional generator  [default: all in turn]"
 )
 parser.add_argument("--seed", type=int, default=0, help="seed of the latents")
 parser.add_argument("-o", "--out", default="grid.png", help="the picture")
@@ -24,10 +24,16 @@ arguments = parser.parse_args()
 session = onnxruntime.InferenceSession(arguments.model, providers=["CPUExecutionProvider"])
 z_dim = session.get_inputs()[0].shape[1]
 inputs = {"z": np.random.default_rng(arguments.seed).standard_normal((arguments.n, z_dim), dtype=np.float32)}
-classes = json.loads(session.get_modelmeta().custom_metadata_map["ganzoo.config"]).get("num_classes")
-if classes:
-    labels = np.arange(arguments.n) % classes
-    inputs["labels"] = labels if arguments.label is None else np.full(arguments.n, arguments.label)
+metadata = session.get_modelmeta().custom_metadata_map
+names = json.loads(metadata.get("ganzoo.classes", "[]"))
+classes = json.loads(metadata["ganzoo.config"]).get("num_classes")
+if classes and arguments.label is None:
+    inputs["labels"] = np.arange(arguments.n) % classes
+elif classes:
+    numbers = {str(i): i for i in range(classes)} | {name: i for i, name in enumerate(names)}
+    if arguments.label not in numbers:
+        parser.error(f"there is no class {arguments.label}: choose from {', '.join(names or numbers)}")
+    inputs["labels"] = np.full(arguments.n, numbers[arguments.label])
 elif arguments.label is not None:
     parser.error("this generator is not class-conditional: leave --class out")
 (images,) = session.run(["images"], inputs)  # (n, channels, height, width) in [-1, 1]

@@ -72,8 +72,12 @@ class CheckError(GanzooError, AssertionError):
     """A plugin's network, loss or penalty fails a check of `ganzoo.testing`; the message says how to fix it."""
 
 
+MOST_CHOICES = 50
+"""Names that a message lists."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of an error message about a misspelt name: the nearest known name, or else all of them.
+    """The end of an error message about a misspelt name: the nearest known name, or else all of them, but at most 50.
 
     Args:
         name: the unknown name.
@@ -84,4 +88,5 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     if near := difflib.get_close_matches(name, names, n=1, cutoff=0.5):
         return f"did you mean {near[0]!r}?"
-    return f"choose from {', '.join(names)}" if names else "there are none"
+    rest = f" and {len(names) - MOST_CHOICES} more" if len(names) > MOST_CHOICES else ""
+    return f"choose from {', '.join(names[:MOST_CHOICES])}{rest}" if names else "there are none"

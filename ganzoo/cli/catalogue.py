@@ -76,14 +76,16 @@ def _columns(entry: Entry) -> tuple[str, ...]:
 
 
 def _weights_facts(entry: Weights) -> dict[str, Any]:
-    """Size in bytes, image size in pixels and score: as registered, or else from the model folder in the package."""
-    facts: dict[str, Any] = {"size": entry.size, "image_size": entry.image_size, "score": entry.score}
+    """Size in bytes, image size in pixels and score: as registered, or else from the model folder in the package, which
+    also has the names of classes."""
+    facts: dict[str, Any] = {"size": entry.size, "image_size": entry.image_size, "score": entry.score, "classes": None}
     if entry.path is not None:
         folder = Path(entry.path)
         try:
             model = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             facts["size"] = facts["size"] or model["files"]["model.safetensors"]["size"]
             facts["image_size"] = facts["image_size"] or model["generator"].get("image_size")
+            facts["classes"] = model.get("classes")
             if not entry.score and "scores.json" in model["files"]:
                 facts["score"] = headline(json.loads((folder / "scores.json").read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError):
@@ -133,6 +135,8 @@ def info(
                 rows.append((key, f"{value['parameters']:,} parameters ({settings})"))
             elif isinstance(value, dict):
                 rows += [(f"recipe {k}", json.dumps(v)) for k, v in value.items()]
+            elif isinstance(value, list):
+                rows.append((key, one_line(", ".join(map(str, value)))))
             elif value:
                 rows.append((key, str(value)))
         print_table(rows)

@@ -1,9 +1,10 @@
 """The command that draws samples."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,11 +13,15 @@ from ganzoo.errors import SampleError
 from ganzoo.files import reason, replacing
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor, nn
 
 GRID_LIMIT = 10_000
 """The most images in one picture."""
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
+Draw = Callable[[Any], "Image"]
+"""Pixels (N, H, W, C) to one picture."""
 
 
 def sample(
@@ -26,7 +31,9 @@ def sample(
     class_: Annotated[
         str | None,
         typer.Option(
-            "--class", metavar="K,...", help="Classes to generate: 7, or 1,3,5 with a row for each. \\[default: all]"
+            "--class",
+            metavar="CLASS,...",
+            help="Classes to generate, by name or number: cat, or cat,dog,7 with a row for each. \\[default: all]",
         ),
     ] = None,
     walk: Annotated[bool, typer.Option("--walk", help="Write a GIF of a closed loop through latent space.")] = False,
@@ -54,14 +61,14 @@ def sample(
     from ganzoo.store.source import from_pretrained
 
     g = from_pretrained(source).to(choose_device(device))
-    labels, columns = _labels(g, class_, n, table=kind not in ("folder", ".npy"))
+    labels, draw = _labels(g, class_, n, table=kind not in ("folder", ".npy"))
     n = n if labels is None else len(labels)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if kind == ".gif":
-            _write_walk(g, path, n, seed, frames, labels, columns)
+            _write_walk(g, path, n, seed, frames, labels, draw)
         else:
-            _write(g, path, kind, n, seed, labels, columns)
+            _write(g, path, kind, n, seed, labels, draw)
     except OSError as error:
         raise SampleError(f"{path} cannot be written: {reason(error)}") from error
     print(path)
@@ -85,42 +92,40 @@ def _kind(target: str, n: int, walk: bool) -> str:
     return kind
 
 
-def _labels(g: "nn.Module", class_: str | None, n: int, *, table: bool) -> tuple[list[int] | None, int | None]:
-    """The class of each sample of a conditional generator, and the columns of a table with a row for each class."""
-    from ganzoo.sampling.draw import class_count
-    from ganzoo.sampling.pictures import GRID, by_class
+def _labels(g: "nn.Module", class_: str | None, n: int, *, table: bool) -> tuple[list[int] | None, Draw]:
+    """The class of each sample of a conditional generator, and what draws pixels as a grid: where it can be a table,
+    with a row for each class."""
+    from ganzoo.sampling.classes import class_names, parse_classes
+    from ganzoo.sampling.draw import class_count, require_classes
+    from ganzoo.sampling.pictures import GRID, by_class, grid, row_names
 
-    count = class_count(g)
-    if class_ is None and count is None:
-        return None, None
-    try:
-        classes = list(range(count or 0)) if class_ is None else [int(text) for text in class_.split(",")]
-    except ValueError as error:
-        raise SampleError(f"--class takes numbers, such as 7 or 1,3,5, not {class_!r}") from error
+    if class_ is None and class_count(g) is None:
+        return None, grid
+    count = require_classes(g)
+    classes = list(range(count)) if class_ is None else parse_classes(class_, class_names(g), count)
     if table and 1 < len(classes) <= GRID:
-        return by_class(n, classes)
-    return [classes[i % len(classes)] for i in range(n)], None
+        labels, columns = by_class(n, classes)
+        return labels, partial(grid, columns=columns, names=row_names(g, classes))
+    return [classes[i % len(classes)] for i in range(n)], grid
 
 
 def _write_walk(
-    g: "nn.Module", path: Path, n: int, seed: int, frames: int, labels: list[int] | None, columns: int | None
+    g: "nn.Module", path: Path, n: int, seed: int, frames: int, labels: list[int] | None, draw: Draw
 ) -> None:
     from ganzoo.sampling.draw import walk
-    from ganzoo.sampling.pictures import grid, to_uint8
+    from ganzoo.sampling.pictures import to_uint8
 
-    pictures = [grid(to_uint8(images), columns) for images in walk(g, n, frames, seed, labels)]
+    pictures = [draw(to_uint8(images)) for images in walk(g, n, frames, seed, labels)]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=50, loop=0)
 
 
-def _write(
-    g: "nn.Module", path: Path, kind: str, n: int, seed: int, labels: list[int] | None, columns: int | None
-) -> None:
+def _write(g: "nn.Module", path: Path, kind: str, n: int, seed: int, labels: list[int] | None, draw: Draw) -> None:
     """Write n samples as a grid, a folder of pictures, or an array; the last two block by block, to save memory."""
     import numpy as np
     from PIL import Image
 
     from ganzoo.sampling.draw import blocks
-    from ganzoo.sampling.pictures import grid, to_uint8
+    from ganzoo.sampling.pictures import to_uint8
 
     items = blocks(g, n, seed, labels)
     if kind == ".npy":
@@ -131,7 +136,7 @@ def _write(
             name = f"{i:06d}.png" if labels is None else f"{i:06d}-class{labels[i]}.png"
             Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(path / name)
     else:
-        grid(np.concatenate([to_uint8(block) for block in items]), columns).save(path)
+        draw(np.concatenate([to_uint8(block) for block in items])).save(path)
 
 
 def _write_array(path: Path, n: int, items: "Iterator[Tensor]") -> None:

@@ -165,6 +165,7 @@ def _dry_run(config: TrainConfig) -> None:
     """Print the settings, and the sizes of the networks and the data."""
     from ganzoo.data.dataset import Batches
     from ganzoo.devices import choose_device
+    from ganzoo.sampling.classes import class_names
     from ganzoo.training.build import build_players, load_data
     from ganzoo.training.settings import choose_precision
 
@@ -180,6 +181,7 @@ def _dry_run(config: TrainConfig) -> None:
             "precision": choose_precision(config, device),
             "items": list(data.items.shape),
             "networks": {role: module.config for role, module in networks.items()},
+            "classes": class_names(players.g),
             "parameters": {role: sum(p.numel() for p in module.parameters()) for role, module in networks.items()},
         }
     )

@@ -3,9 +3,10 @@
 A spec is a registered name (`digits`, `mnist`, ...), a folder or zip of images, or `hf:ORG/NAME`.
 """
 
+import logging
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -20,8 +21,11 @@ from ganzoo.data.hub_dataset import open_hub
 from ganzoo.errors import ConfigError, DataError, UnknownNameError, did_you_mean
 from ganzoo.files import tensor_hash
 from ganzoo.rng import Rng, to_device
+from ganzoo.sampling.classes import name_fault
 from ganzoo.zoo.networks import build, resolve
 from ganzoo.zoo.plugins import registry
+
+logger = logging.getLogger("ganzoo")
 
 
 class Composed:
@@ -60,14 +64,17 @@ class Data:
             `Composed`.
         labels: class numbers (N,), or None.
         inputs: the inputs (N, ...) of a paired architecture, such as the images to translate, or None.
+        classes: the names of the classes, by class number, or None. There may be more than the labels use.
 
     Raises:
-        DataError: the items have another type or shape, or the labels or inputs another length.
+        DataError: the items have another type or shape, the labels or inputs another length, or the names of classes
+            are too few, not distinct or not printable.
     """
 
     items: Tensor | Composed
     labels: Tensor | None = None
     inputs: Tensor | None = None
+    classes: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.items, Composed):
@@ -81,6 +88,17 @@ class Data:
         for name, other in (("labels", self.labels), ("inputs", self.inputs)):
             if other is not None and len(other) != len(self.items):
                 raise DataError(f"there are {len(other)} {name} for {len(self.items)} items: give one for each")
+        if self.classes is not None:
+            self._check_classes(self.classes)
+
+    def _check_classes(self, classes: Sequence[str]) -> None:
+        if self.labels is None:
+            raise DataError("there are names of classes but no labels: give a label for each item")
+        used = int(self.labels.max()) + 1 if len(self.labels) else 0
+        if len(classes) < used:
+            raise DataError(f"there are {len(classes)} names for {used} classes: give one for each, by class number")
+        if fault := name_fault(classes):
+            raise DataError(f"the names of the classes cannot be used: {fault}")
 
     @property
     def is_image(self) -> bool:
@@ -127,7 +145,11 @@ def load(
     opener = partial(open_hub, spec[3:]) if spec.startswith("hf:") else partial(open_path, _path(spec))
     source, _ = build(opener, {}, options or {}, f"the data {spec!r}")
     items, labels = load_images(source, image_size, channels)
-    return Data(torch.from_numpy(items), None if labels is None else torch.from_numpy(labels))
+    classes = source.classes
+    if classes is not None and (fault := name_fault(classes)):
+        logger.warning("the classes of %s have numbers only, no names: %s", source.what, fault)
+        classes = None
+    return Data(torch.from_numpy(items), None if labels is None else torch.from_numpy(labels), classes=classes)
 
 
 def has_test_split(spec: str) -> bool:
@@ -157,7 +179,7 @@ def _fit(data: Data, image_size: int | None, channels: int | None) -> Data:
         if channels not in (None, items.shape[1]):
             raise ConfigError(f"images composed of {items.shape[1]} channels cannot have {channels}")
         source = _fit(Data(items.source), image_size, None).items
-        return Data(Composed(source, items.table), data.labels, data.inputs)  # type: ignore[arg-type]
+        return replace(data, items=Composed(source, items.table))  # type: ignore[arg-type]
     if channels is not None and channels != items.shape[1]:
         if items.shape[1] == 1:
             items = items.expand(-1, channels, -1, -1)
@@ -178,7 +200,7 @@ def _fit(data: Data, image_size: int | None, channels: int | None) -> Data:
             for part in torch.split(items, 1024)
         )
         items = torch.cat([part.round().clamp(0, 255).byte() for part in resized])
-    return Data(items.contiguous(), data.labels, data.inputs)
+    return replace(data, items=items.contiguous())
 
 
 class Batches:

@@ -23,7 +23,7 @@ SPLITS = frozenset(("train", "test", "val", "valid", "validation"))
 
 
 def open_path(path: Path, split: str | None = None) -> Source:
-    """The images in a folder or a zip, sorted by name. If they lie in several subfolders, each of these is a class.
+    """The images in a folder or a zip, sorted by name. Where they lie in several folders, each is a class.
 
     Args:
         path: the folder or zip.
@@ -54,9 +54,22 @@ def open_path(path: Path, split: str | None = None) -> Source:
         read = lambda i: read_file(os.path.join(path, names[i]))  # noqa: E731
         identity = [names, sizes, times]
     folders = [os.path.dirname(name) for name in names]
-    classes = {folder: i for i, folder in enumerate(sorted(set(folders)))}
-    labels = np.array([classes[folder] for folder in folders]) if len(classes) > 1 else None
-    return Source(str(path), names, read, sum(sizes), identity, labels)
+    classes = sorted(set(folders))
+    if len(classes) == 1:
+        return Source(str(path), names, read, sum(sizes), identity, None)
+    numbers = {folder: i for i, folder in enumerate(classes)}
+    labels = np.array([numbers[folder] for folder in folders])
+    return Source(str(path), names, read, sum(sizes), identity, labels, _class_names(classes))
+
+
+def _class_names(folders: list[str]) -> list[str]:
+    """A name for the class in each folder: the folder's own, or where two share one, the path below what all share."""
+    parts = [re.split(r"[/\\]", folder) for folder in folders]
+    own = [names[-1] or "." for names in parts]
+    if len(set(own)) == len(own):
+        return own
+    shared = next((i for i, same in enumerate(zip(*parts, strict=False)) if len(set(same)) > 1), min(map(len, parts)))
+    return ["/".join(names[shared:]) or "." for names in parts]
 
 
 def has_split(path: Path, split: str) -> bool:

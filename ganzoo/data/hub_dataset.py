@@ -129,20 +129,24 @@ def _source(spec: str, split: str, rows: Any, column: str, label: str | None) ->
         size += sum(file_facts(pictures)[0])
         files += pictures
     identity = [str(split), column, len(raw), files, file_facts(files)]
-    labels = None if label is None else _classes(spec, rows, label)
-    return Source(f"hf:{spec}", [f"row {i}" for i in range(len(raw))], read, size, identity, labels)
+    labels, classes = (None, None) if label is None else _classes(spec, rows, label)
+    return Source(f"hf:{spec}", [f"row {i}" for i in range(len(raw))], read, size, identity, labels, classes)
 
 
-def _classes(spec: str, rows: Any, label: str) -> Labels | None:
-    """Class numbers from a column of the data set: a ClassLabel's own, else in the order of the sorted values."""
+def _classes(spec: str, rows: Any, label: str) -> tuple[Labels | None, list[str] | None]:
+    """Class numbers and names from a column of the data set: a ClassLabel's own, else by the order of its values.
+
+    Whole numbers name no class, because these would contradict the class numbers wherever they do not count from 0.
+    """
     import datasets
 
     values = rows.select_columns([label]).to_dict()[label]
     if not all(isinstance(value, (str, int)) for value in values):
         raise DataError(f"the column {label!r} of hf:{spec} has other values than strings and whole numbers")
     if not isinstance(rows.features[label], datasets.ClassLabel):
-        return np.unique(values, return_inverse=True)[1]
+        distinct, numbers = np.unique(values, return_inverse=True)
+        return numbers, list(map(str, distinct)) if distinct.dtype.kind == "U" else None
     if min(values) < 0:  # how the Hub hides the labels of a test split
         logger.warning("the labels of hf:%s are hidden: going on without labels", spec)
-        return None
-    return np.array(values)
+        return None, None
+    return np.array(values), list(rows.features[label].names)

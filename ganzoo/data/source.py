@@ -22,6 +22,7 @@ class Source:
         size: the sum of their lengths in bytes.
         identity: a JSON value that changes whenever any of the images does.
         labels: class numbers (N,), if there are any.
+        classes: the names of the classes, by number, if they have any.
     """
 
     what: str
@@ -30,6 +31,7 @@ class Source:
     size: int
     identity: Any
     labels: Labels | None
+    classes: list[str] | None = None
 
 
 def read_file(path: str) -> bytes:

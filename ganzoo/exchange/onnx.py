@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from ganzoo.errors import ExportError
 from ganzoo.files import reason, replacing
 from ganzoo.rng import Rng, preserve_torch
+from ganzoo.sampling.classes import class_names
 from ganzoo.sampling.draw import class_count, draw_latent
 
 OPSET = 18
@@ -38,8 +39,8 @@ def export_onnx(g: nn.Module, path: Path, *, force: bool = False) -> float:
     """Write a generator as one self-contained ONNX file, and check that ONNX Runtime gives the same images as torch.
 
     The file maps `z` (N, z_dim) float32, and for a conditional generator `labels` (N,) int64, to `images` (N, C, H, W)
-    float32 in [-1, 1], for any N. Its metadata holds the generator's settings as JSON (`ganzoo.config`) and
-    `ganzoo.version`, but nothing about this machine.
+    float32 in [-1, 1], for any N. Its metadata holds, as JSON, the generator's settings (`ganzoo.config`) and
+    the names of its classes, if it has any (`ganzoo.classes`), and `ganzoo.version`, but nothing about this machine.
 
     Args:
         g: a generator, from `create` or a run. A copy of it is exported, on the CPU and in evaluation mode.
@@ -119,6 +120,8 @@ def _serialize(g: nn.Module, inputs: dict[str, Tensor]) -> bytes:
         node.metadata_props.clear()  # stack traces, with source code and folders of this machine
     model.metadata_props["ganzoo.version"] = version("ganzoo")
     model.metadata_props["ganzoo.config"] = json.dumps(getattr(g, "config", {}), default=str)
+    if names := class_names(g):
+        model.metadata_props["ganzoo.classes"] = json.dumps(names)
     serialized: bytes = program.model_proto.SerializeToString()  # an error above 2 GiB, the limit of one file
     return serialized
 

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from ganzoo.devices import exact_arithmetic
 from ganzoo.errors import SampleError
 from ganzoo.rng import Rng, preserve_torch, seed_torch, stream_seed
+from ganzoo.sampling.classes import check_number, class_names, find_class
 
 BLOCK = 64
 """Images generated at once: kernels round differently at other batch sizes."""
 
-Labels = int | Sequence[int] | Tensor
+Labels = int | str | Sequence[int | str] | Tensor
 
 
 def draw_latent(g: nn.Module, n: int, rng: Rng) -> Tensor:
@@ -56,6 +57,18 @@ def class_count(g: nn.Module) -> int | None:
     return count
 
 
+def require_classes(g: nn.Module) -> int:
+    """The number of classes of a conditional generator.
+
+    Raises:
+        SampleError: it is unconditional.
+    """
+    count = class_count(g)
+    if count is None:
+        raise SampleError("this generator is unconditional, so there is no class to choose: leave it out")
+    return count
+
+
 def generate(g: nn.Module, z: Tensor, labels: Tensor | None = None) -> Tensor:
     """One forward pass of a generator. A conditional one without labels makes item i of class i mod num_classes."""
     count = class_count(g)
@@ -72,22 +85,22 @@ def _labels(g: nn.Module, n: int, labels: Labels | None) -> Tensor | None:
     Raises:
         SampleError: the generator has no classes, or not these, or their number is not n.
     """
-    count = class_count(g)
-    if count is None:
-        if labels is not None:
-            raise SampleError("this generator is unconditional, so there is no class to choose: leave it out")
+    if labels is None and class_count(g) is None:
         return None
+    count = require_classes(g)
     padded = -(-n // BLOCK) * BLOCK
     if labels is None:
         return torch.arange(padded) % count
-    if isinstance(labels, int):
+    if isinstance(labels, int | str):
         labels = [labels] * n
+    if not isinstance(labels, Tensor):
+        names = class_names(g)
+        labels = [find_class(label, names, count) if isinstance(label, str) else label for label in labels]
     classes = torch.as_tensor(labels).long().cpu()
     if classes.shape != (n,):
         raise SampleError(f"labels of shape {tuple(classes.shape)} for {n} samples: give one class, or one for each")
-    if not bool(((classes >= 0) & (classes < count)).all()):
-        unknown = next(int(label) for label in classes if not 0 <= label < count)
-        raise SampleError(f"there is no class {unknown}: this generator has the classes 0 to {count - 1}")
+    for number in sorted(set(classes.tolist())):
+        check_number(number, count)
     return torch.cat([classes, classes.new_zeros(padded - n)])
 
 
@@ -120,8 +133,8 @@ def sample(g: nn.Module, n: int, seed: int = 0, labels: Labels | None = None) ->
         g: a generator, from `create`, `from_pretrained` or a run.
         n: the number of samples.
         seed: of the latents. The same seed gives the same first samples whatever n is.
-        labels: for a conditional generator, a class for all samples or one for each; None: the classes in turn, sample
-            i of class i mod num_classes.
+        labels: for a conditional generator, a class for all samples or one for each, by number or by name; None: the
+            classes in turn, sample i of class i mod num_classes. `g.class_names` are the names.
 
     Returns:
         (n, ...) float32 on the generator's device; images (n, C, H, W) in [-1, 1].

@@ -13,6 +13,8 @@ from ganzoo.zoo.plugins import registry
 
 TEMPLATE = "TEMPLATE.md"
 TASK = "unconditional-image-generation"
+LISTED = 50
+"""Names of classes that a card lists."""
 SNIPPET = re.compile(r'from_pretrained\("([^"\n]*)"\)')
 
 
@@ -49,6 +51,7 @@ def render_card(
     config = training.get("config", {})
     data = config.get("data", "")
     source = registry().data.get(data)
+    names = model.get("classes") or []
     full_name = f"{model['architecture']}.{model['tag']}"
     card_data = ModelCardData(
         library_name="ganzoo",
@@ -72,6 +75,8 @@ def render_card(
         shape=shape,
         picture=picture,
         classes=model["generator"].get("num_classes"),
+        last_class=json.dumps(names[-1]) if names else "",
+        class_list=_class_list(names),
         data_name=data,
         data_license=source.license if source else "",
         weights_license=license,
@@ -80,6 +85,12 @@ def render_card(
         minutes=f"{training['seconds'] / 60:.1f}" if "seconds" in training else "",
     )
     return str(card).rstrip() + "\n"
+
+
+def _class_list(names: Sequence[str]) -> str:
+    """The names of classes as Markdown, in which none of them is markup."""
+    listed = ", ".join(re.sub(r'([\\`*_\[\]<>|~"&$])', r"\\\1", name) for name in names[:LISTED])
+    return listed + (f" and {len(names) - LISTED} more, in `config.json`" if len(names) > LISTED else "")
 
 
 def with_scores(text: str, results: Sequence[Result]) -> str:

@@ -13,8 +13,12 @@ from safetensors import SafetensorError
 
 from ganzoo.errors import WeightsError
 from ganzoo.files import file_hash, reason
+from ganzoo.sampling.classes import name_fault
 
 FORMAT = 1
+"""The format of a folder without names of classes, which version 0.1.0 reads too."""
+FORMAT_WITH_CLASSES = 2
+"""Version 0.1.0 would refuse `classes` as unknown; at this number it says to upgrade ganzoo."""
 CONFIG = "config.json"
 MODEL = "model.safetensors"
 DISCRIMINATOR = "discriminator.safetensors"
@@ -41,6 +45,7 @@ class ModelConfig:
         discriminator: the discriminator's.
         requires: the "package" of the architecture's plugin and its "version"; empty for one without a package.
         files: "size" in bytes and "sha256" of each other file, by name.
+        classes: the names of the generator's classes, if they have any.
     """
 
     architecture: str
@@ -49,6 +54,7 @@ class ModelConfig:
     discriminator: dict[str, Any]
     requires: dict[str, str]
     files: dict[str, dict[str, Any]]
+    classes: list[str] | None = None
 
 
 @contextlib.contextmanager
@@ -127,12 +133,14 @@ def parse_config(content: Mapping[str, Any], where: str) -> ModelConfig:
     """
     if type(content.get("format")) is not int:
         raise WeightsError(f"{where} does not belong to a ganzoo model: it has no format number")
-    if content["format"] != FORMAT:
-        raise WeightsError(f"{where} has format {content['format']}, this ganzoo reads {FORMAT}: upgrade ganzoo")
+    if content["format"] not in (FORMAT, FORMAT_WITH_CLASSES):
+        formats = f"{FORMAT} and {FORMAT_WITH_CLASSES}"
+        raise WeightsError(f"{where} has format {content['format']}, this ganzoo reads {formats}: upgrade ganzoo")
     kinds: dict[str, type] = {
         "architecture": str, "tag": str, "generator": dict, "discriminator": dict, "requires": dict, "files": dict,
     }  # fmt: skip
-    for key in content.keys() - kinds.keys() - {"format", "digest"}:
+    optional = {"format", "digest"} if content["format"] == FORMAT else {"format", "digest", "classes"}
+    for key in content.keys() - kinds.keys() - optional:
         raise WeightsError(f"{where} has an unknown key {key!r}")
     for key, kind in kinds.items():
         if not isinstance(content.get(key), kind):
@@ -144,7 +152,16 @@ def parse_config(content: Mapping[str, Any], where: str) -> ModelConfig:
         if not known or not isinstance(value, str) or not value.isprintable() or len(value) > 100:
             raise WeightsError(f"{where}: 'requires' must hold a package and a version")
     _check_files(content["files"], where)
-    return ModelConfig(**{key: content[key] for key in kinds})
+    if "classes" in content:
+        _check_classes(content["classes"], content["generator"].get("num_classes"), where)
+    return ModelConfig(**{key: content[key] for key in kinds}, classes=content.get("classes"))
+
+
+def _check_classes(classes: Any, count: Any, where: str) -> None:
+    if not isinstance(classes, list) or len(classes) != count:
+        raise WeightsError(f"{where}: 'classes' must be a list, a name for each of the generator's {count!r} classes")
+    if fault := name_fault(classes):
+        raise WeightsError(f"{where}: 'classes' cannot be used: {fault}")
 
 
 def _check_files(files: Mapping[str, Any], where: str) -> None:

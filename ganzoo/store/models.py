@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from ganzoo.errors import GanzooError, WeightsError
 from ganzoo.files import reason, replacing, weights_hash, write_tensors
 from ganzoo.rng import Rng
+from ganzoo.sampling.classes import class_names, name_classes
 from ganzoo.sampling.draw import BLOCK, draw_latent, sample
 from ganzoo.sampling.pictures import is_image, overview
 from ganzoo.store.card import render_card, source_name, with_scores
@@ -37,6 +38,7 @@ from ganzoo.store.manifest import (
     CONFIG,
     DISCRIMINATOR,
     FORMAT,
+    FORMAT_WITH_CLASSES,
     GOLDEN,
     MODEL,
     PICTURE,
@@ -93,6 +95,8 @@ def load_network(folder: Path, role: Role) -> nn.Module:
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise WeightsError(f"{path}: {key} holds NaN or infinite values")
     module.load_state_dict(tensors)
+    if role == "generator":
+        name_classes(module, config.classes)
     return module.eval()
 
 
@@ -169,6 +173,7 @@ def save_pretrained(
     for role, part in (("generator", "ema"), ("discriminator", "discriminator")):
         networks[role] = network(model["architecture"], role, {}, model[role])  # type: ignore[arg-type]
         networks[role].load_state_dict(checkpoint.part(part))
+    name_classes(networks["generator"], model.get("classes"))
     return write_model(
         Path(folder),
         model["architecture"],
@@ -219,6 +224,8 @@ def write_model(
         "discriminator": dict(discriminator_config),
         "requires": _requirement(architecture),
     }
+    if names := class_names(g):
+        content |= {"format": FORMAT_WITH_CLASSES, "classes": names}
     parse_config({**content, "files": {MODEL: {"size": 0, "sha256": "0" * 64}}}, f"the configuration of {architecture}")
     for key, tensor in g.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():

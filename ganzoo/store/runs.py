@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ganzoo.errors import CheckpointError, ConfigError
 from ganzoo.files import file_hash, reason, remove, replacing, write_tensors, write_text
+from ganzoo.sampling.classes import name_classes
 from ganzoo.zoo.config import TrainConfig
 from ganzoo.zoo.networks import network
 
@@ -213,6 +214,7 @@ def load_run(folder: Path, part: Literal["ema", "generator"] = "ema") -> nn.Modu
     model = checkpoint.state["model"]
     g: nn.Module = network(model["architecture"], "generator", {}, model["generator"])
     g.load_state_dict(checkpoint.part(part))
+    name_classes(g, model.get("classes"))
     return g.eval()
 
 

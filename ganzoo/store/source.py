@@ -62,8 +62,8 @@ def from_pretrained(source: str, *, revision: str | None = None, local_files_onl
         local_files_only: make no request; a file that is not cached is an error.
 
     Returns:
-        The generator, in evaluation mode on the CPU, with its settings as `.config`. It maps latents (N, z_dim) to
-        items (N, ...) in [-1, 1], images (N, C, H, W).
+        The generator, in evaluation mode on the CPU, with its settings as `.config` and the names of its classes, if
+        they have any, as `.class_names`. It maps latents (N, z_dim) to items (N, ...) in [-1, 1], images (N, C, H, W).
 
     Raises:
         UnknownNameError: there are no registered weights of that name.

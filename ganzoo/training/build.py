@@ -12,7 +12,8 @@ from torch import nn
 from ganzoo.data.dataset import Data, load
 from ganzoo.errors import ConfigError
 from ganzoo.rng import Rng
-from ganzoo.sampling.draw import draw_latent, generate
+from ganzoo.sampling.classes import name_classes
+from ganzoo.sampling.draw import class_count, draw_latent, generate
 from ganzoo.training.augment import ADA, Augmentation
 from ganzoo.training.objective import Loss, Objective, Penalty
 from ganzoo.zoo.config import AUTO, TrainConfig
@@ -32,7 +33,7 @@ class Players:
     """Both networks, with random weights and on the CPU, and their objective.
 
     Attributes:
-        g: the generator.
+        g: the generator, with the names of its classes if the data has them.
         d: the discriminator.
         loss: the adversarial loss.
         penalties: the penalties of D.
@@ -85,6 +86,7 @@ def build_players(config: TrainConfig, data: Data) -> Players:
             f"the generator of {config.architecture} makes items of shape {shape}, the data has "
             f"{tuple(data.items.shape[1:])}: set image_size and channels, or take other data"
         )
+    name_classes(g, None if class_count(g) is None or data.classes is None else data.classes[: class_count(g)])
     return Players(g, d, loss, penalties, augmentation, objective)
 
 

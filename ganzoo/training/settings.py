@@ -26,6 +26,21 @@ FROM_WEIGHTS = frozenset({"generator", "discriminator", "conditional", "image_si
 
 
 @dataclass(frozen=True)
+class Pretrained:
+    """What a new run starts from; all None: random weights.
+
+    Attributes:
+        generator: the weights of the generator.
+        discriminator: those of the discriminator; None where it was not published.
+        classes: the names of the generator's classes.
+    """
+
+    generator: StateDict = None
+    discriminator: StateDict = None
+    classes: list[str] | None = None
+
+
+@dataclass(frozen=True)
 class Plan:
     """The settings and the starting point of a run.
 
@@ -33,13 +48,13 @@ class Plan:
         config: its final settings.
         recorded: the content of training.json, if the run goes on; else empty.
         checkpoint: the newest checkpoint, if the run goes on and has one.
-        pretrained: the weights of the generator and the discriminator that a new run starts from.
+        pretrained: what a new run starts from.
     """
 
     config: TrainConfig
     recorded: dict[str, Any]
     checkpoint: Checkpoint | None = None
-    pretrained: tuple[StateDict, StateDict] = (None, None)
+    pretrained: Pretrained = Pretrained()
 
 
 def plan(config: TrainConfig, device: torch.device, resume: bool) -> Plan:
@@ -52,7 +67,7 @@ def plan(config: TrainConfig, device: torch.device, resume: bool) -> Plan:
     """
     recorded: dict[str, Any] = {}
     checkpoint = None
-    pretrained: tuple[StateDict, StateDict] = (None, None)
+    pretrained = Pretrained()
     if resume:
         if config.out is None:
             raise ConfigError("resume needs the run's folder: set out")
@@ -98,10 +113,8 @@ def _continue(previous: TrainConfig, config: TrainConfig) -> TrainConfig:
     return previous.replace(**{key: value for key, value in new.items() if key in MACHINE or key == "steps"})
 
 
-def _start_from(config: TrainConfig, source: str) -> tuple[TrainConfig, tuple[StateDict, StateDict]]:
-    """The configuration with the settings of the weights it starts from, and both networks' weights.
-
-    The discriminator's are None where it was not published.
+def _start_from(config: TrainConfig, source: str) -> tuple[TrainConfig, Pretrained]:
+    """The configuration with the settings of the weights it starts from, and these.
 
     Raises:
         ConfigError: weights of another architecture, or settings that contradict theirs.
@@ -138,4 +151,4 @@ def _start_from(config: TrainConfig, source: str) -> tuple[TrainConfig, tuple[St
         settings["conditional"] = True
     for key in ("image_size", "channels"):
         settings[key] = getattr(config, key) or model["generator"].get(key)
-    return config.replace(**settings), (generator, discriminator)
+    return config.replace(**settings), Pretrained(generator, discriminator, model.get("classes"))

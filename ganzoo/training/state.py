@@ -1,6 +1,7 @@
 """The state of a training: networks, optimizers and counters."""
 
 import copy
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ganzoo.errors import CheckpointError, ConfigError, TrainingError
+from ganzoo.sampling.classes import class_names, name_classes
 from ganzoo.sampling.statistics import estimate_statistics
 from ganzoo.store.models import compare_tensors
 from ganzoo.store.runs import Checkpoint, load_newest, save_checkpoint
@@ -20,7 +22,10 @@ from ganzoo.training.build import Players
 from ganzoo.training.distributed import Reducer, World
 from ganzoo.training.optimizers import load_optimizer, make_optimizer, optimizer_tensors
 from ganzoo.training.schedules import Schedules
+from ganzoo.training.settings import Pretrained
 from ganzoo.zoo.config import TrainConfig
+
+logger = logging.getLogger("ganzoo")
 
 
 class Means:
@@ -50,7 +55,7 @@ class State:
     Args:
         config: the run's settings.
         players: both networks and their objective, on the CPU; they are moved and become this state's.
-        pretrained: the state dicts of the generator and the discriminator to start from; None: random weights.
+        pretrained: the weights to start from, and the names of their classes, which stay where the data has none.
         device: where training runs.
         world: the processes that train together.
         memory_format: layout of the networks' weights.
@@ -63,7 +68,7 @@ class State:
         self,
         config: TrainConfig,
         players: Players,
-        pretrained: tuple[dict[str, Tensor] | None, dict[str, Tensor] | None],
+        pretrained: Pretrained,
         device: torch.device,
         world: World,
         memory_format: torch.memory_format,
@@ -72,7 +77,7 @@ class State:
         self.g, self.d, self.objective, self.loss = players.g, players.d, players.objective, players.loss
         self.augmentation = players.augmentation
         self.augmentation.to(device)
-        for module, state in zip((self.g, self.d), pretrained, strict=True):
+        for module, state in ((self.g, pretrained.generator), (self.d, pretrained.discriminator)):
             if state is not None:
                 compare_tensors(_shapes(state), _shapes(module.state_dict()), f"{config.start} with these settings")
                 module.load_state_dict(state)
@@ -86,6 +91,9 @@ class State:
             extra = list(self.objective.to(device).parameters())
             self.modules["objective"] = self.objective
         self.ema = self.modules["ema"] = copy.deepcopy(self.g).requires_grad_(False).eval()
+        if pretrained.classes and world.writes:
+            _warn_of_moved(pretrained.classes, class_names(self.g) or [], f"{config.start}")
+        self._keep_names(pretrained.classes)
         if world.size > 1:
             synchronise(self.g)
             synchronise(self.d)
@@ -179,7 +187,7 @@ class State:
             tensors |= {f"augment.{key}": value for key, value in self.augmentation.state_dict().items()}
         tensors |= {f"totals.{key}": value for key, value in self.means.totals.items()}
         model: dict[str, Any] = {"architecture": self.config.architecture}
-        model |= {"generator": self.g.config, "discriminator": self.d.config}
+        model |= {"generator": self.g.config, "discriminator": self.d.config, "classes": class_names(self.g)}
         state = {"seconds": self.seconds, "counts": self.means.counts, "model": model, "best": self.best}
         save_checkpoint(folder, self.step, tensors, state, best=None if self.best is None else int(self.best["step"]))
 
@@ -187,6 +195,7 @@ class State:
         """Continue from a checkpoint."""
         self.step, self.best = checkpoint.step, checkpoint.state.get("best")
         self.began_at -= checkpoint.state["seconds"]
+        self._keep_names(checkpoint.state["model"].get("classes"))
         for name, module in self.modules.items():
             module.load_state_dict(checkpoint.part(name))
         for name, optimizer in self.optimizers.items():
@@ -195,6 +204,24 @@ class State:
             self.augmentation.load_state_dict(checkpoint.part("augment"))
         self.means.counts = dict(checkpoint.state["counts"])
         self.means.totals = {key: value.to(self.device) for key, value in checkpoint.part("totals").items()}
+
+    def _keep_names(self, names: list[str] | None) -> None:
+        """Keep the names of classes from before this run, or before it was resumed, where the data has none."""
+        for g in (self.g, self.ema):
+            name_classes(g, class_names(g) or names)
+
+
+def _warn_of_moved(before: list[str], names: list[str], start: str) -> None:
+    """Warn where classes keep their names and change their numbers, because weights belong to numbers."""
+    if moved := [name for number, name in enumerate(before) if name in names and names.index(name) != number]:
+        logger.warning(
+            "the class %r is number %d in %s and number %d in the data, so it starts as another class%s",
+            moved[0],
+            before.index(moved[0]),
+            start,
+            names.index(moved[0]),
+            f", and so do {len(moved) - 1} more" if len(moved) > 1 else "",
+        )
 
 
 def not_finite(name: str, step: int, folder: Path) -> TrainingError:

@@ -11,11 +11,14 @@ from ganzoo import Composed, Data, DataError, Rng
 
 Split = Literal["train", "test"]
 
+DIGITS = list("0123456789")
+"""The names of classes that are digits: torchvision's, such as "0 - zero", are not what anyone would type."""
+
 
 def digits() -> Data:
     """The first 10,000 images and labels of MNIST's training set; see ATTRIBUTION.md beside this file."""
     with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as file:
-        return Data(file["images"][:, None], file["labels"])
+        return Data(file["images"][:, None], file["labels"], classes=DIGITS)
 
 
 def _torchvision(class_name: str, data_dir: str = "data", split: Split = "train") -> Data:
@@ -48,7 +51,8 @@ def _torchvision(class_name: str, data_dir: str = "data", split: Split = "train"
     labels = torch.as_tensor(source.labels if hasattr(source, "labels") else source.targets)
     if labels.dim() == 2:  # in QMNIST the class is the first of eight columns
         labels = labels[:, 0]
-    return Data(torch.as_tensor(np.ascontiguousarray(images)), labels)
+    classes = DIGITS if class_name in ("MNIST", "QMNIST", "USPS", "SVHN") else getattr(source, "classes", None)
+    return Data(torch.as_tensor(np.ascontiguousarray(images)), labels, classes=classes)
 
 
 def stacked_mnist(data_dir: str = "data", split: Split = "train", n: int = 128_000) -> Data:

@@ -56,6 +56,7 @@ def test_torchvision_names_read_torchvisions_files(tmp_path):
     assert data.items.shape == (3, 1, 28, 28)
     assert torch.equal(data.items.flatten(), torch.from_numpy(pixels))
     assert data.labels.tolist() == [0, 1, 2]
+    assert data.classes == load("digits", image_size=8).classes == list("0123456789")
     assert len(load("mnist", str(tmp_path), options={"split": "test"}).items) == 2
     with pytest.raises(DataError, match="train or test"):
         load("mnist", str(tmp_path), options={"split": "valid"})
@@ -76,6 +77,7 @@ def test_stacked_mnist_is_three_digits_drawn_by_counter(tmp_path):
     some = data.items[torch.tensor([5, 70_000, 5])]
     assert (some.shape, some.dtype) == ((3, 3, 28, 28), torch.uint8)
     assert torch.equal(some[0], some[2])
+    assert data.classes is None
     digits = data.items[:2000][:, :, 0, 0].long()
     assert torch.equal((digits * torch.tensor([100, 10, 1])).sum(1), data.labels[:2000])
     assert len(data.labels.unique()) == 1000
@@ -113,6 +115,36 @@ def test_nested_folder_and_zip_have_labels(tmp_path):
     zipped = load(str(tmp_path / "images.zip"))
     assert torch.equal(zipped.items, flat.items)
     assert torch.equal(zipped.labels, flat.labels)
+    assert zipped.classes == flat.classes == ["red", "cat"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "names"),
+    [
+        (["train/teal", "train/a b", "test/teal", "test/a b"], ["a b", "teal"]),
+        (["10", "9", "1"], ["1", "10", "9"]),
+        (["x/cats/small", "x/cats/large", "x/dogs/small"], ["cats/large", "cats/small", "dogs/small"]),
+        (["x/a", "x/b/a", "x"], [".", "a", "b/a"]),
+        (["", "one"], [".", "one"]),
+        (["one"], None),
+    ],
+)
+def test_classes_have_the_names_of_their_folders(tmp_path, folders, names):
+    for folder in folders:
+        fill(tmp_path / "images" / folder, 1, ".png", size=(8, 8))
+    data = load(str(tmp_path / "images"))
+    assert data.classes == names
+    assert (data.labels is None) == (names is None)
+    assert load(str(tmp_path / "images"), image_size=4).classes == names
+
+
+def test_a_folder_whose_name_cannot_be_printed_leaves_all_classes_without_names(tmp_path, caplog):
+    for name in ("a", "b\x1b[2J"):
+        fill(tmp_path / "images" / name, 1, ".png", size=(8, 8))
+    data = load(str(tmp_path / "images"))
+    assert data.classes is None
+    assert data.labels.tolist() == [0, 1]
+    assert "numbers only, no names: the name of class 1 is not a string of 1 to 256 printable characters" in caplog.text
 
 
 def test_size_and_channels_come_from_the_data(tmp_path):
@@ -212,11 +244,27 @@ def test_encrypted_or_truncated_zip(tmp_path):
         (lambda: Data(torch.zeros(3, 8, 8, dtype=torch.uint8)), "N, C, H, W"),
         (lambda: Data(torch.zeros(3, dtype=torch.int64)), "uint8 images or floats"),
         (lambda: Data(torch.zeros(3, 2), labels=torch.zeros(2)), "2 labels for 3 items"),
+        (lambda: Data(torch.zeros(3, 2), classes=["a"]), "no labels"),
+        (lambda: named(["a", "b"]), "2 names for 3 classes"),
+        (lambda: named(["a", "b", "a"]), "two classes are called 'a'"),
+        (lambda: named(["a", " ", "c"]), "the name of class 1"),
+        (lambda: named(["a", "b", 3]), "the name of class 2"),
+        (lambda: named(["a", "b", "c" * 257]), "the name of class 2"),
+        (lambda: named([f"{i:0256}" for i in range(2100)]), "longer than 524,288 bytes"),
     ],
 )
 def test_data_refuses(make, message):
     with pytest.raises(DataError, match=message):
         make()
+
+
+def named(classes):
+    return Data(torch.zeros(3, 2), labels=torch.arange(3), classes=classes)
+
+
+def test_a_part_of_the_data_keeps_the_names_of_classes_that_are_not_in_it():
+    assert named(["a", "b", "c", "d"]).classes == ["a", "b", "c", "d"]
+    assert Data(torch.zeros(0, 2), labels=torch.zeros(0), classes=["a"]).classes == ["a"]
 
 
 # Batches

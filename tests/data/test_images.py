@@ -331,13 +331,25 @@ def test_a_data_set(parquet):
     data = load("hf:./set")
     assert torch.equal(data.items, pictures)
     assert data.labels.tolist() == [2, 0, 1, 2, 0, 1]
+    assert data.classes == ["x", "y", "z"]
+    part = load("hf:./set", options={"split": "train[1:3]"})
+    assert (part.labels.tolist(), part.classes) == ([0, 1], ["x", "y", "z"])
     assert torch.equal(load("hf:./set", options={"split": "train[2:5]"}).items, pictures[2:5])
     assert load("hf:./set", options={"label": None}).labels is None
     assert load("hf:./set", image_size=8, channels=1).items.shape == (6, 1, 8, 8)
     hidden = load("hf:./set", options={"split": "test"})
     assert torch.equal(hidden.items, others)
-    assert hidden.labels is None
-    assert load("hf:./set", options={"label": "caption", "config": "default"}).labels.tolist() == [0, 1, 2, 3, 4, 5]
+    assert hidden.labels is hidden.classes is None
+    captions = load("hf:./set", options={"label": "caption", "config": "default"})
+    assert captions.labels.tolist() == [0, 1, 2, 3, 4, 5]
+    assert captions.classes == list("abcdef")
+
+
+def test_whole_numbers_are_no_names(parquet):
+    parquet(year=parquet.Value("int64", [1999, 2001, 1999, 2001, 2004, 2004]))
+    data = load("hf:./set", options={"label": "year"})
+    assert data.labels.tolist() == [0, 1, 0, 1, 2, 2]
+    assert data.classes is None
 
 
 def test_a_large_data_set_is_cached(parquet, caplog):

@@ -7,6 +7,7 @@ from torch import nn
 
 import ganzoo
 from ganzoo import sampling
+from ganzoo.sampling.classes import parse_classes
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,59 @@ def test_grid_puts_images_row_by_row():
     assert picture[2:14:6, 2:20:6].tolist() == [[1, 2, 3], [4, 5, 6]]
     assert sampling.grid(pixels.repeat(3, 3), columns=6).size == (6 * 6 + 2, 6 + 2)
     assert sampling.grid(pixels.repeat(3, 3)).mode == "RGB"
+
+
+def test_rows_have_names_at_their_left():
+    pixels = np.full((6, 20, 20, 3), 7, np.uint8)
+    plain, named = sampling.grid(pixels, 2), sampling.grid(pixels, 2, ["ant", "bee", "a" * 100])
+    left = named.width - plain.width
+    assert np.array_equal(np.asarray(named)[:, left:], np.asarray(plain))
+    assert 60 < left < 250, "a long name is cut"
+    for row in range(3):
+        ink = np.asarray(named)[row * 22 : row * 22 + 22, :left].any(axis=(0, 2)).nonzero()[0]
+        assert ink.max() > left - 5, "beside its row"
+        assert (ink.min() < 5) == (row == 2)
+    assert sampling.grid(pixels[..., :1], 2, ["ant", "bee", "cat"]).mode == "L"
+
+
+NAMES = ["ant", "2", "bee", "a,b", "ant, red"]
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("bee", [2]),
+        ("0,bee,ant", [0, 2, 0]),
+        ("2", [1]),  # a name comes before a number
+        ("3,2", [3, 1]),
+        ("a,b", [3]),
+        ("ant, red,bee", [4, 2]),
+        ("ant, bee", [0, 2]),
+        ("ant,red", "is called 'red': did you mean 'ant, red'"),
+        ("bees", "none of this generator's 5 classes is called 'bees': did you mean 'bee'?"),
+        ("5", "no class 5: this generator has the classes 0 to 4"),
+        ("-1", "no class -1"),
+        ("", "is called '': choose from 2, a,b, ant, ant, red, bee"),
+    ],
+)
+def test_classes_by_name_or_number(text, numbers):
+    if isinstance(numbers, str):
+        with pytest.raises(ganzoo.SampleError, match=numbers):
+            parse_classes(text, NAMES, 5)
+    else:
+        assert parse_classes(text, NAMES, 5) == numbers
+
+
+def test_classes_without_names():
+    assert parse_classes("1, 0", None, 2) == [1, 0]
+    with pytest.raises(ganzoo.SampleError, match="they have no names, only numbers: 0 to 1"):
+        parse_classes("ant", None, 2)
+
+
+def test_of_many_names_only_some_are_listed():
+    with pytest.raises(ganzoo.SampleError, match=r"name 049 and 50 more$") as caught:
+        parse_classes("?", [f"name {i:03d}" for i in range(100)], 100)
+    assert "name 050" not in str(caught.value)
 
 
 def test_walk_starts_at_the_sample_and_closes(dcgan):

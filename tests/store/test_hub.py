@@ -152,6 +152,15 @@ def test_pushing_a_model_folder_again_changes_nothing(server, pushed, run):
     assert b"license: apache-2.0" in server.files(REPO)["README.md"]
 
 
+def test_the_names_of_classes_arrive(server, tmp_path):
+    small = {"generator": {"width": 2, "hidden": 8}, "discriminator": {"width": 2, "hidden": 8}}
+    named = ganzoo.train(ganzoo.TrainConfig("dcgan", conditional=True, steps=1, batch_size=8, out="run", **small))
+    for source in (named, named.folder / "model"):
+        commit = publish.push(source, REPO).commit
+        empty_cache()
+        assert ganzoo.from_pretrained(f"hf-hub:{REPO}@{commit}").class_names == list("0123456789")
+
+
 def test_private(server, run):
     publish.push(run, REPO, private=True)
     assert server.repos[REPO].private

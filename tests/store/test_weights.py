@@ -110,7 +110,7 @@ def test_verify_notices_weights_that_draw_something_else(model):
 
 
 CONFIGS = {
-    "newer format": (lambda c: c.update(format=2), "upgrade ganzoo"),
+    "newer format": (lambda c: c.update(format=3), "upgrade ganzoo"),
     "no format": (lambda c: c.pop("format"), "no format number"),
     "boolean format": (lambda c: c.update(format=True), "no format number"),
     "unknown key": (lambda c: c.update(auto_map="evil.module:Evil"), "unknown key 'auto_map'"),

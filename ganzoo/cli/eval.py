@@ -32,7 +32,8 @@ def eval_(
     features: Annotated[
         str | None,
         typer.Option(
-            help="mnist, inception[=FILE] or timm:NAME[=FILE]. \\[default: mnist for grey images of 28 or 32 pixels]"
+            help="auto\\[=FILE], mnist, inception\\[=FILE] or timm:NAME\\[=FILE]. auto is mnist for MNIST, else "
+            "timm:tf_efficientnet_lite0. \\[default: auto]"
         ),
     ] = None,
     n: Annotated[

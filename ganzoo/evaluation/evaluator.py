@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ganzoo.data.dataset import Composed, Data, has_test_split, load
 from ganzoo.devices import exact_arithmetic
 from ganzoo.errors import EvaluationError, SampleError
-from ganzoo.evaluation.features import Extractor, extractor
+from ganzoo.evaluation.features import Extractor, choose_features, extractor
 from ganzoo.evaluation.figures_cache import cache_path, read_figures, write_entry, write_figures
 from ganzoo.evaluation.scores import (
     AT_MOST,
@@ -56,8 +56,9 @@ class Evaluator:
             for data with splits, its training split.
         data_dir: the folder of named data sets.
         metrics: any of "fid", "kid", "is", "prdc" and "modes"; None: all that the features and the data allow.
-        features: "mnist", "inception", "inception=FILE", "timm:NAME" or "timm:NAME=FILE", where FILE holds the weights;
-            None: "mnist" for grey images of 28 or 32 pixels and for stacked_mnist, else "inception".
+        features: "mnist", "inception", "inception=FILE", "timm:NAME" or "timm:NAME=FILE", where FILE holds the weights.
+            "auto" or None: those that the named data registered ("mnist" for MNIST), else "timm:tf_efficientnet_lite0";
+            "auto=FILE" gives the file with their weights.
         n: the number of samples from each generator; None: 10,000, or 26,000 for images of three digits.
         seed: the seed of their latents.
         image_size: height and width, in pixels, of the images to measure; None: the data's own.
@@ -96,11 +97,9 @@ class Evaluator:
             raise EvaluationError(f"{name} holds no images, and only images can be measured")
         self.shape = tuple(reference.items.shape[1:])
         self.labels = reference.labels
-        if features is None:
-            digits = name == "stacked_mnist" or self.shape in ((1, 28, 28), (1, 32, 32))
-            features = "mnist" if digits else "inception"
         self.device, self.use_cache = torch.device(device), use_cache
-        self.extractor = (extractor(features) if isinstance(features, str) else features).to(self.device).eval()
+        network = features if isinstance(features, Extractor) else extractor(choose_features(features, data))
+        self.extractor = network.to(self.device).eval()
         stacked = self.shape[0] == 3 and self.extractor.name == "mnist"
         self.n = n if n is not None else 26_000 if stacked else 10_000
         self.seed = seed

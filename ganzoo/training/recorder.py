@@ -11,6 +11,7 @@ import torch
 
 from ganzoo.data.dataset import Data
 from ganzoo.evaluation.evaluator import Evaluator
+from ganzoo.evaluation.features import choose_features
 from ganzoo.files import replacing
 from ganzoo.sampling.pictures import overview
 from ganzoo.store.models import save_pretrained
@@ -152,7 +153,7 @@ def make_evaluator(config: TrainConfig, data: Data, device: torch.device, world:
         config.data if named else data,
         data_dir=config.data_dir,
         metrics=("fid",),
-        features=config.eval_features,
+        features=choose_features(config.eval_features, config.data),
         n=config.eval_samples,
         image_size=config.image_size,
         channels=config.channels,

@@ -138,7 +138,7 @@ class TrainConfig:
     log_every: int = _at_least(1, 50)
     eval_every: int | None = _at_least(1, None)  # steps between measurements of FID; None: no measurements
     eval_samples: int = _at_least(2, 10_000)  # samples for each measurement
-    eval_features: str | None = None  # None: chosen by the data
+    eval_features: str | None = None  # as for `ganzoo eval --features`; None: auto
     sample_every: int = _at_least(1, 500)
     checkpoint_every: int = _at_least(1, 500)
     out: str | None = None  # the run folder; None: the next free number under runs/

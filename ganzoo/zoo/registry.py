@@ -58,11 +58,12 @@ class Component(Entry):
 
 @dataclass(frozen=True)
 class DataSource(Entry):
-    """A data set and its loader."""
+    """A data set and its loader. `features` are those by which generators of it are compared, or empty."""
 
     loader: Target
     _: KW_ONLY
     license: str = ""
+    features: str = ""
 
     def targets(self) -> dict[str, Target]:
         return {"loader": self.loader}

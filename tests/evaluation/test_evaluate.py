@@ -27,8 +27,8 @@ DIGITS = load("digits")
 
 @ganzoo.hookimpl
 def register_data(register):
-    register("halves", halves, summary="some of the digits, with a test split")
-    register("some", some, summary="some of the digits")
+    register("halves", halves, summary="some of the digits, with a test split", features="mnist")
+    register("some", some, summary="some of the digits", features="mnist")
 
 
 def halves(split="train"):
@@ -93,7 +93,8 @@ class Pixels(features.Extractor):
 
 def test_a_set_against_itself():
     items = DIGITS.items[:1500]
-    result = evaluate(Repeats(items), Data(items), n=1500, metrics=("fid", "prdc"), use_cache=False)
+    settings = {"features": "mnist", "metrics": ("fid", "prdc")}
+    result = evaluate(Repeats(items), Data(items), n=1500, use_cache=False, **settings)
     assert abs(result.values["fid"]) < 1e-3
     assert [result.values[name] for name in ("precision", "recall", "coverage")] == [1, 1, 1]
     assert result.floor is None
@@ -231,9 +232,9 @@ def test_shared_channels_are_looked_at_once_and_count_the_same():
 
 def test_modes_want_digits():
     noise = Data(torch.randint(256, (1000, 1, 28, 28), generator=torch.Generator().manual_seed(0)).byte())
-    assert "modes" not in Evaluator(noise, n=1000).metrics
+    assert "modes" not in Evaluator(noise, features="mnist", n=1000).metrics
     with pytest.raises(EvaluationError, match="sure of"):
-        Evaluator(noise, n=1000, metrics=["modes"])
+        Evaluator(noise, features="mnist", n=1000, metrics=["modes"])
 
 
 # Protocol
@@ -390,7 +391,7 @@ def test_eval_prints_a_table_and_its_protocol(ganzoo_cli):
 def test_a_cache_that_cannot_be_written_costs_no_figures(tmp_path, monkeypatch, caplog):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "file"))
-    result = evaluate(Draws(DIGITS.items), Data(DIGITS.items[:500]), n=100, metrics=["fid"])
+    result = evaluate(Draws(DIGITS.items), Data(DIGITS.items[:500]), features="mnist", n=100, metrics=["fid"])
     assert result.values["fid"] > 0
     assert "cannot be written" in caplog.text
 

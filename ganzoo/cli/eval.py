@@ -42,6 +42,9 @@ def eval_(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the latents.")] = 0,
     raw: Annotated[bool, typer.Option("--raw", help="Measure a run's raw generator, not the averaged one.")] = False,
     device: Device = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Of the features: fp32, or bf16, which is faster on hardware that has it.")
+    ] = "fp32",
     record: Annotated[
         bool,
         typer.Option("--record", help="Write the figures to scores.json and the card of each SOURCE's model folder."),
@@ -57,7 +60,7 @@ def eval_(
         raise typer.BadParameter("--record needs the averaged generator, which a model folder holds: leave --raw out")
 
     from ganzoo.devices import choose_device
-    from ganzoo.evaluation.evaluator import evaluate_sources
+    from ganzoo.evaluation.measure import evaluate_sources
     from ganzoo.store.models import record as record_result
     from ganzoo.store.results import compare, read_results
 
@@ -67,7 +70,7 @@ def eval_(
         measured = evaluate_sources(
             [source for source in sources if source not in saved], data, data_dir=data_dir, features=features, n=n,
             metrics=None if metrics is None else metrics.split(","), seed=seed, raw=raw, device=choose_device(device),
-            use_cache=not no_cache,
+            precision=precision, use_cache=not no_cache,
         )  # fmt: skip
         for model, result in zip(models, measured, strict=False):
             record_result(model, result)

@@ -133,7 +133,9 @@ def _command(source: str, group: Sequence[Result]) -> str:
     protocol = group[0].protocol
     features, generated = protocol["features"]["name"], protocol["generated"]
     command = f"ganzoo eval {source} --data {protocol['data']} --metrics {','.join(group[0].metrics)}"
-    return f"```\n{command} --features {features} -n {generated['n']} --seed {generated['seed']}\n```"
+    precision = protocol["features"].get("precision", "fp32")
+    command += f" --features {features}" + (f" --precision {precision}" if precision != "fp32" else "")
+    return f"```\n{command} -n {generated['n']} --seed {generated['seed']}\n```"
 
 
 def _score_table(group: Sequence[Result]) -> str:

@@ -16,6 +16,8 @@ DESCRIPTIVE = ("versions.", "data")
 the reference, whose content has a hash."""
 OPTIONAL = ("generated.classes",)
 """Parts that only the protocols of some generators have, here of conditional ones: compared where both have them."""
+ASSUMED = {"features.precision": "fp32"}
+"""What holds for protocols from before such a part was recorded."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def compare(results: Sequence[Result]) -> None:
         EvaluationError: protocols that differ; names the first difference.
     """
     for other in results[1:]:
-        first_protocol, other_protocol = dict(_leaves(results[0].protocol)), dict(_leaves(other.protocol))
+        first_protocol, other_protocol = (ASSUMED | dict(_leaves(one.protocol)) for one in (results[0], other))
         for key in {**first_protocol, **other_protocol}:
             values = first_protocol.get(key), other_protocol.get(key)
             if values[0] == values[1] or (key in OPTIONAL and None in values):

@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import ganzoo
-from ganzoo import Data, EvaluationError, Evaluator, evaluate
+from ganzoo import Data, EvaluationError, Evaluator, evaluate, progress
 from ganzoo.data.dataset import load
 from ganzoo.evaluation import features
-from ganzoo.evaluation.evaluator import evaluate_sources
+from ganzoo.evaluation.measure import evaluate_sources
 from ganzoo.evaluation.metrics import divergence, modes, prdc
 from ganzoo.files import weights_hash
 from ganzoo.store import results
@@ -284,6 +284,22 @@ def test_versions_are_a_warning_and_no_refusal(caplog):
         results.compare([replace(one, protocol=by_class), replace(one, protocol=in_turn)])
 
 
+def test_figures_of_another_precision_are_never_put_beside_them(caplog):
+    g = Draws(DIGITS.items)
+    one, half = (evaluate(g, "some", n=100, metrics=["fid"], precision=precision) for precision in ("fp32", "bf16"))
+    assert half.values["fid"] == pytest.approx(one.values["fid"], rel=0.2)
+    assert half.values != one.values
+    with pytest.raises(EvaluationError, match=r"features\.precision is 'fp32' and 'bf16'"):
+        results.compare([one, half])
+    features_ = {key: value for key, value in one.protocol["features"].items() if key != "precision"}
+    old = replace(one, protocol={**one.protocol, "features": features_})  # before there was a choice
+    results.compare([one, old, one])
+    with pytest.raises(EvaluationError, match=r"features\.precision is 'fp32' and 'bf16'"):
+        results.compare([old, half])
+    with pytest.raises(EvaluationError, match="fp32 or bf16, not 'fp16'"):
+        Evaluator("some", precision="fp16")
+
+
 def test_files_without_results_are_refused(ganzoo_cli, workplace):
     row = {"source": "x", "weights": {}, "values": {}, "floor": None, "protocol": PROTOCOL}
     (workplace / "one.json").write_text(json.dumps([row]))
@@ -332,9 +348,13 @@ def test_a_cached_result_is_not_computed_again(ganzoo_cli, run, tmp_path, monkey
     cache = tmp_path / "cache"
     monkeypatch.setenv("GANZOO_CACHE", str(cache))
     command = ("eval", "./run", "--data", "halves", "-n", 128, "--metrics", "fid,modes", "--json")
+    monkeypatch.setattr(progress, "PLAIN", 0)
     code, out, err = ganzoo_cli(*command)
     assert code == 0, err
     assert "measuring 128 samples" in err
+    assert "1500 of 1500 images of halves" in err
+    assert "128 of 128 test images of halves" in err
+    assert "64 of 128 samples of ./run" in err
     (result,) = json.loads(out)
     assert result["weights"]["kind"] == "ema"
     assert result["fid_multiple"] > 1

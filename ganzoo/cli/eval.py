@@ -26,8 +26,19 @@ def eval_(
         str | None, typer.Option(metavar="SPEC", help="The data to compare with: a name, or a folder or zip of images.")
     ] = None,
     data_dir: Annotated[str, typer.Option(help="Folder of named data sets, also for downloads.")] = "data",
+    split: Annotated[
+        str | None,
+        typer.Option(help="Part of the data to compare with, such as test. \\[default: train, or all of it]"),
+    ] = None,
+    held_out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC", help="Other real images, for the floor. \\[default: the other part of data with splits]"
+        ),
+    ] = None,
     metrics: Annotated[
-        str | None, typer.Option(help="Any of fid,kid,is,prdc,modes. \\[default: all that the data allows]")
+        str | None,
+        typer.Option(help="Any of fid,kid,is,prdc,modes, and 'default'. \\[default: what the data allows]"),
     ] = None,
     features: Annotated[
         str | None,
@@ -37,7 +48,13 @@ def eval_(
         ),
     ] = None,
     n: Annotated[
-        int | None, typer.Option("-n", min=1, help="Number of samples. \\[default: 10000; 26000 for stacked_mnist]")
+        int | None,
+        typer.Option(
+            "-n",
+            min=1,
+            help="Number of samples. \\[default: 5000 or as many as held-out images; for mnist features 10000, "
+            "or 26000 in colour]",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the latents.")] = 0,
     raw: Annotated[bool, typer.Option("--raw", help="Measure a run's raw generator, not the averaged one.")] = False,
@@ -68,9 +85,9 @@ def eval_(
     results = [result for path in saved for result in read_results(Path(path))]
     if data is not None and len(saved) < len(sources):
         measured = evaluate_sources(
-            [source for source in sources if source not in saved], data, data_dir=data_dir, features=features, n=n,
-            metrics=None if metrics is None else metrics.split(","), seed=seed, raw=raw, device=choose_device(device),
-            precision=precision, use_cache=not no_cache,
+            [source for source in sources if source not in saved], data, data_dir=data_dir, split=split,
+            held_out=held_out, metrics=None if metrics is None else metrics.split(","), features=features, n=n,
+            seed=seed, raw=raw, device=choose_device(device), precision=precision, use_cache=not no_cache,
         )  # fmt: skip
         for model, result in zip(models, measured, strict=False):
             record_result(model, result)
@@ -121,6 +138,6 @@ def _print_results(results: "list[Result]") -> None:
         table.append((f"{result.source} ({kind})" if kind else result.source, *cells))
     if floor := results[0].floor:
         cells = [f"{floor[name]:.4g}" if name in floor else "-" for name in names]
-        table.append((f"floor: {floor['n']:,.0f} test images", *cells))
+        table.append((f"floor: {results[0].floor_images}", *cells))
     print_table(table)
     print(f"protocol: {json.dumps(results[0].protocol)}", file=sys.stderr)

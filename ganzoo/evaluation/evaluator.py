@@ -8,7 +8,6 @@ import logging
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,15 +15,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ganzoo.data.dataset import Composed, Data, has_test_split, load
+from ganzoo.data.dataset import Composed, Data
 from ganzoo.devices import exact_arithmetic
 from ganzoo.errors import EvaluationError, SampleError
 from ganzoo.evaluation.features import Extractor, choose_features, extractor
 from ganzoo.evaluation.figures_cache import cache_path, read_figures, write_entry, write_figures
+from ganzoo.evaluation.real import Real, open_held_out, open_reference
 from ganzoo.evaluation.scores import (
     AT_MOST,
     KID_SUBSET,
     KID_SUBSETS,
+    LEAST,
     NEIGHBOURS,
     check_names,
     choose,
@@ -40,7 +41,6 @@ from ganzoo.rng import Rng
 from ganzoo.sampling.draw import blocks, class_count
 from ganzoo.sampling.pictures import to_uint8
 from ganzoo.store.results import Result
-from ganzoo.zoo.plugins import registry
 
 logger = logging.getLogger("ganzoo")
 
@@ -53,14 +53,20 @@ class Evaluator:
     """Measures generators against one reference, which is prepared once. `evaluator(g)` returns a `Result`.
 
     Args:
-        data: a data spec, or `ganzoo.Data` with images, for which there is no floor. The reference is the whole data;
-            for data with splits, its training split.
+        data: a data spec, or `ganzoo.Data` with images: the reference, or what holds it.
         data_dir: the folder of named data sets.
-        metrics: any of "fid", "kid", "is", "prdc" and "modes"; None: all that the features and the data allow.
+        split: the part of the named data that is the reference, such as "test"; None: its training split, or all of it.
+        held_out: images that are not in the reference, as a data spec, of which the test split is taken if it has one,
+            or as `ganzoo.Data`. None: the other part of named data with a train and a test split. Their figures are the
+            floor; without them there is none.
+        metrics: any of "fid", "kid", "is", "prdc" and "modes", and "default" for what None means: all that the
+            features, the data and the number of images allow. FID belongs to these if there are at least twice as many
+            samples, images of the reference and held-out images as features.
         features: "mnist", "inception", "inception=FILE", "timm:NAME" or "timm:NAME=FILE", where FILE holds the weights.
             "auto" or None: those that the named data registered ("mnist" for MNIST), else "timm:tf_efficientnet_lite0";
             "auto=FILE" gives the file with their weights.
-        n: the number of samples from each generator; None: 10,000, or 26,000 for images of three digits.
+        n: the number of samples from each generator. None: 10,000 for the features "mnist", or 26,000 for images of
+            three digits; for others 5,000, but at most as many as held-out images.
         seed: the seed of their latents.
         image_size: height and width, in pixels, of the images to measure; None: the data's own.
         channels: channels of the images to measure; None: the data's own.
@@ -81,6 +87,8 @@ class Evaluator:
         data: str | Data,
         *,
         data_dir: str = "data",
+        split: str | None = None,
+        held_out: str | Data | None = None,
         metrics: Sequence[str] | None = None,
         features: str | Extractor | None = None,
         n: int | None = None,
@@ -95,32 +103,35 @@ class Evaluator:
         check_names(metrics or ())
         if precision not in PRECISIONS:
             raise EvaluationError(f"precision must be {' or '.join(PRECISIONS)}, not {precision!r}")
-        name, reference = "data", data
-        if isinstance(reference, str):
-            name = reference if reference in registry().data else Path(reference).resolve().name
-            reference = load(reference, data_dir, image_size=image_size, channels=channels)
-        if not reference.is_image:
-            raise EvaluationError(f"{name} holds no images, and only images can be measured")
-        self.shape = tuple(reference.items.shape[1:])
-        self.labels = reference.labels
+        reference = open_reference(data, split, data_dir, image_size, channels)
+        held = open_held_out(held_out, data, split, data_dir, reference)
+        self.shape, self.labels = reference.shape, reference.data.labels
         self.device, self.precision, self.use_cache = torch.device(device), precision, use_cache
         network = features if isinstance(features, Extractor) else extractor(choose_features(features, data))
         self.extractor = network.to(self.device).eval()
-        stacked = self.shape[0] == 3 and self.extractor.name == "mnist"
-        self.n = n if n is not None else 26_000 if stacked else 10_000
-        self.seed = seed
-        self.protocol = self._describe_protocol(name, reference)
+        real, self.seed = len(reference.data.items), seed
+        self.n = n if n is not None else self._default_n(held)
+        images = {"samples": self.n, "images of the reference": real}
+        self.kid_subset = min(KID_SUBSET, *images.values())
+        self.protocol = self._describe_protocol(reference, held)
         self._reference = self._prepare(reference)
+        if held is not None:
+            images["held-out images"] = len(held.data.items)
         self.metrics = choose(
-            metrics, self._reference, data=name, features=self.extractor.name, channels=self.shape[0], n=self.n,
-            available=len(reference.items),
+            metrics, self._reference, data=reference.name, features=self.extractor.name, channels=self.shape[0],
+            images=images,
         )  # fmt: skip
-        self.floor = self._measure_floor(data, data_dir) if isinstance(data, str) else None
+        self.floor = None if held is None else self._measure_floor(held)
 
-    def _describe_protocol(self, name: str, reference: Data) -> dict[str, Any]:
-        return {
-            "data": name,
-            "reference": {"n": len(reference.items), "shape": list(self.shape), "sha256": reference.digest()},
+    def _default_n(self, held_out: Real | None) -> int:
+        if self.extractor.name == "mnist":
+            return 26_000 if self.shape[0] == 3 else 10_000
+        return 5_000 if held_out is None else min(5_000, len(held_out.data.items))
+
+    def _describe_protocol(self, reference: Real, held_out: Real | None) -> dict[str, Any]:
+        protocol = {
+            **reference.protocol(),
+            "reference": {"n": len(reference.data.items), "shape": list(self.shape), "sha256": reference.sha256},
             "features": {
                 "name": self.extractor.name,
                 "sha256": weights_hash(self.extractor),
@@ -128,7 +139,7 @@ class Evaluator:
                 "precision": self.precision,
             },
             "generated": {"n": self.n, "seed": self.seed},
-            "kid": {"subsets": KID_SUBSETS, "subset_size": KID_SUBSET, "reference_at_most": AT_MOST},
+            "kid": {"subsets": KID_SUBSETS, "subset_size": self.kid_subset, "reference_at_most": AT_MOST},
             "prdc": {"k": NEIGHBOURS, "reference_at_most": AT_MOST, "generated_at_most": AT_MOST},
             "versions": {
                 "torch": torch.__version__.partition("+")[0],
@@ -136,6 +147,10 @@ class Evaluator:
                 "ganzoo": version("ganzoo"),
             },
         }
+        if held_out is not None:
+            facts = {"n": len(held_out.data.items), "sha256": held_out.sha256}
+            protocol["held_out"] = {**held_out.protocol(), **facts}
+        return protocol
 
     def protocol_of(self, g: nn.Module) -> dict[str, Any]:
         """The protocol for a generator. For a conditional one, it also says how the classes of samples are chosen."""
@@ -172,7 +187,7 @@ class Evaluator:
         classes = self._classes(g)
         images = (pixels(block, self.shape) for block in blocks(g, self.n, self.seed, classes))
         features, logits = self._extract(images, self.n, f"samples{source and f' of {source}'}")
-        values = score(self._reference, features, logits, self.metrics)
+        values = score(self._reference, features, logits, self.metrics, self.kid_subset)
         count = class_count(g)
         if count and "modes" in self.metrics and logits is not None and count == logits.shape[2] ** logits.shape[1]:
             labels = torch.arange(self.n) % count if classes is None else classes
@@ -214,7 +229,7 @@ class Evaluator:
         features, logits = self._extract_items(items.source, f"{what}, by channel")
         return features[items.table].flatten(1), None if logits is None else logits[items.table, 0]
 
-    def _prepare(self, reference: Data) -> dict[str, Tensor]:
+    def _prepare(self, reference: Real) -> dict[str, Tensor]:
         """The result of `describe` for the reference, computed or from the cache."""
         fixed = {key: self.protocol[key] for key in ("reference", "features", "versions")}
         path = cache_path("reference", [fixed, AT_MOST, self.device.type], "safetensors")
@@ -223,30 +238,25 @@ class Evaluator:
                 return load_file(path)
             except (OSError, SafetensorError) as error:
                 logger.warning("%s is damaged and is computed again: %s", path, error)
-        logger.info("preparing %d images of %s", len(reference.items), self.protocol["data"])
-        features, logits = self._extract_items(reference.items, f"images of {self.protocol['data']}")
+        items = reference.data.items
+        logger.info("preparing %d images of %s", len(items), reference.name)
+        features, logits = self._extract_items(items, f"images of {reference.name}")
         tensors = describe(features, logits, digits=self.extractor.name == "mnist")
         if self.use_cache:
             write_entry(path, lambda temporary: save_file(tensors, temporary))
         return tensors
 
-    def _measure_floor(self, data: str, data_dir: str) -> dict[str, float] | None:
+    def _measure_floor(self, held_out: Real) -> dict[str, float]:
         """The figures of real images that are not in the reference: as many as samples, or all if there are fewer."""
-        if not has_test_split(data):
-            return None
+        n = min(self.n, len(held_out.data.items))
+        enough = [name for name in self.metrics if n >= LEAST[name]]
         seedless = {**self.protocol, "generated": self.n}
-        path = cache_path("floor", [seedless, self.metrics, self.device.type], "json")
+        path = cache_path("floor", [seedless, enough, self.device.type], "json")
         if self.use_cache and (figures := read_figures(path)):
             return figures
-        side = self.shape[1] if self.shape[1] == self.shape[2] else None
-        test = load(data, data_dir, image_size=side, channels=self.shape[0], options={"split": "test"})
-        subset = torch.randperm(len(test.items), generator=Rng(0, 0, "floor").generator)[: self.n].sort().values
-        enough = tuple(name for name in self.metrics if name != "kid" or len(subset) >= KID_SUBSET)
-        logger.info("preparing %d test images of %s", len(subset), data)
-        real = test.items
-        items = Composed(real.source, real.table[subset]) if isinstance(real, Composed) else real[subset]
-        features, logits = self._extract_items(items, f"test images of {data}")
-        values = {"n": len(subset), **score(self._reference, features, logits, enough)}
+        logger.info("preparing %d held-out images of %s", n, held_out.name)
+        features, logits = self._extract_items(held_out.at_most(n), f"held-out images of {held_out.name}")
+        values = {"n": n, **score(self._reference, features, logits, enough, min(self.kid_subset, n))}
         if self.use_cache:
             write_figures(path, values)
         return values

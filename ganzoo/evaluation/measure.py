@@ -38,7 +38,7 @@ def evaluate(
         raw: for a run folder, measure the generator that the optimizer updates, not the averaged one.
         device: the device that computes the features and, for a SOURCE, the samples.
         use_cache: keep the reference, and the result of a SOURCE, in the cache folder.
-        **settings: `data_dir`, `metrics`, `features`, `n`, `seed` and `precision` of `Evaluator`.
+        **settings: `data_dir`, `split`, `held_out`, `metrics`, `features`, `n`, `seed` and `precision` of `Evaluator`.
 
     Returns:
         The figures, with their protocol and the floor.

@@ -25,7 +25,10 @@ AT_MOST = 10_000
 """The most real and generated samples for these four, and the most reference samples that KID draws from."""
 KID_SUBSETS = 100
 KID_SUBSET = 1000
+"""The most images in each subset."""
 IS_SPLITS = 10
+LEAST = {"fid": 2, "kid": 2, "is": IS_SPLITS, "prdc": NEIGHBOURS + 1, "modes": 1}
+"""The fewest images for each metric, on either side."""
 SURE = 0.9
 """The probability of its class above which the classifier is sure of an image, and the share of such images above which
 data counts as digits."""
@@ -83,7 +86,7 @@ def check_names(metrics: Sequence[str]) -> None:
         EvaluationError: there is no metric of that name.
     """
     for metric in metrics:
-        if metric not in METRICS:
+        if metric not in ("default", *METRICS):
             raise EvaluationError(f"no metric is called {metric!r}: {did_you_mean(metric, METRICS)}")
 
 
@@ -94,40 +97,61 @@ def choose(
     data: str,
     features: str,
     channels: int,
-    n: int,
-    available: int,
+    images: Mapping[str, int],
 ) -> tuple[str, ...]:
     """The metrics to compute, each checked against the reference.
 
     Args:
-        metrics: their names; None: all that are possible.
+        metrics: their names; None or "default": all that are possible, but not FID where it would mean little.
         reference: the result of `describe`.
         data: the name of the data, for messages.
         features: the name of the extractor, for messages.
         channels: the channels of the images.
-        n: the number of samples of the generator.
-        available: the number of images in the reference.
+        images: the numbers of images by what they are; those of the reference and the held-out ones are real.
 
     Raises:
         EvaluationError: the features or the data do not allow a metric, or there are too few samples for it.
     """
     problems = _problems(reference, data, features, channels)
-    names = tuple(name for name in METRICS if (name in metrics if metrics is not None else name not in problems))
+    few = {name: _too_few(name, images) for name in METRICS}
+    wanted = set(("default",) if metrics is None else metrics)
+    if "default" in wanted:
+        possible = {name for name in METRICS if name not in problems and not few[name]}
+        if "fid" in possible - wanted and (reason := _fid_means_little(reference, images)):
+            possible.remove("fid")
+            logger.warning("kid is measured in place of fid (`--metrics fid` measures that): %s", reason)
+        wanted |= possible
+    names = tuple(name for name in METRICS if name in wanted)
     if not names:
         raise EvaluationError(f"no metric to compute: choose from {', '.join(METRICS)}")
     for name in names:
-        if name in problems:
-            raise EvaluationError(f"{name!r} {problems[name]}")
-    for name, least in (("fid", 2), ("kid", KID_SUBSET), ("is", IS_SPLITS), ("prdc", NEIGHBOURS + 1)):
-        if name in names and min(n, available) < least:
-            raise EvaluationError(
-                f"{name!r} needs {least:,} samples and as many images to compare with, not {n:,} and "
-                f"{available:,}: give more, or leave it out of the metrics"
-            )
+        if message := problems.get(name) or few[name]:
+            raise EvaluationError(f"{name!r} {message}")
     width = reference["features"].shape[1]
-    if "fid" in names and min(n, available) <= width:
-        logger.warning("FID over %d features is much too high with only %d samples", width, n)
+    if "fid" in names and (fewest := min(images.values())) <= width:
+        logger.warning("FID over %d features is much too high with only %d images", width, fewest)
     return names
+
+
+def _too_few(metric: str, images: Mapping[str, int]) -> str:
+    """Why there are too few images for a metric; empty if there are enough. Few held-out ones only cost its floor."""
+    samples, real, *_ = images.values()
+    if min(samples, real) >= LEAST[metric]:
+        return ""
+    return (
+        f"needs {LEAST[metric]:,} samples and as many images to compare with, not {samples:,} and {real:,}: give more, "
+        "or leave it out of the metrics"
+    )
+
+
+def _fid_means_little(reference: Reference, images: Mapping[str, int]) -> str:
+    """Why FID would be far too high; empty if there are enough images. A covariance of F features has rank F only from
+    F + 1 images on, and the bias of FID falls with their number."""
+    width = reference["features"].shape[1]
+    what = min(images, key=lambda name: images[name])
+    if images[what] >= 2 * width:
+        return ""
+    return f"over {width:,} features FID needs {2 * width:,} images of each kind, and there are {images[what]:,} {what}"
 
 
 def _problems(reference: Reference, data: str, features: str, channels: int) -> dict[str, str]:
@@ -147,7 +171,9 @@ def _problems(reference: Reference, data: str, features: str, channels: int) -> 
     return problems
 
 
-def score(reference: Reference, features: Tensor, logits: Tensor | None, metrics: Sequence[str]) -> dict[str, float]:
+def score(
+    reference: Reference, features: Tensor, logits: Tensor | None, metrics: Sequence[str], kid_subset: int
+) -> dict[str, float]:
     """The figures, by name, of samples with these features (N, F) and logits (N, groups, classes)."""
     functions = library()
     values: dict[str, float] = {}
@@ -158,7 +184,7 @@ def score(reference: Reference, features: Tensor, logits: Tensor | None, metrics
         values["fid"] = distance["frechet_inception_distance"]
     if "kid" in metrics:
         kid = functions["kid_features_to_metric"](
-            features, reference["features"], kid_subsets=KID_SUBSETS, kid_subset_size=KID_SUBSET, verbose=False
+            features, reference["features"], kid_subsets=KID_SUBSETS, kid_subset_size=kid_subset, verbose=False
         )
         values["kid"] = kid["kernel_inception_distance_mean"]
         values["kid_std"] = kid["kernel_inception_distance_std"]

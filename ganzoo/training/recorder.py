@@ -21,7 +21,6 @@ from ganzoo.training.objective import Batch
 from ganzoo.training.state import State, not_finite
 from ganzoo.training.warnings import TrainingWarnings, diversity
 from ganzoo.zoo.config import TrainConfig
-from ganzoo.zoo.plugins import registry
 
 logger = logging.getLogger("ganzoo")
 
@@ -148,9 +147,8 @@ def make_evaluator(config: TrainConfig, data: Data, device: torch.device, world:
     """
     if config.eval_every is None or not world.writes:
         return None
-    named = config.data in registry().data and not config.data_options  # its test split gives a floor
     return Evaluator(
-        config.data if named else data,
+        data if config.data_options else config.data,  # by its name, its test split gives a floor
         data_dir=config.data_dir,
         metrics=("fid",),
         features=choose_features(config.eval_features, config.data),

@@ -353,7 +353,7 @@ def test_a_cached_result_is_not_computed_again(ganzoo_cli, run, tmp_path, monkey
     assert code == 0, err
     assert "measuring 128 samples" in err
     assert "1500 of 1500 images of halves" in err
-    assert "128 of 128 test images of halves" in err
+    assert "128 of 128 held-out images of halves" in err
     assert "64 of 128 samples of ./run" in err
     (result,) = json.loads(out)
     assert result["weights"]["kind"] == "ema"
@@ -491,8 +491,12 @@ def test_inception_is_never_unpickled_unread(tmp_path):
         (("--features", "timm:resnet17"), "did you mean 'resnet"),
         (("--features", "timm:"), "timm has no model"),
         (("--features", "timm:resnet18=nowhere.safetensors"), "cannot be read"),
-        (("-n", 999), "'kid' needs 1,000 samples"),
+        (("-n", 1, "--metrics", "kid"), "'kid' needs 2 samples"),
         (("-n", 5, "--metrics", "prdc"), "'prdc' needs 6"),
+        (("--split", "test"), "'split'"),
+        (("--held-out", "digits"), "are the reference itself"),
+        (("--held-out", "gaussian"), "gaussian holds no images"),
+        (("--precision", "fp16"), "fp32 or bf16"),
         (("--raw",), "--raw is for run folders"),
         (("--data", "gaussian"), "no images"),
         (("--data", "digts"), "did you mean 'digits'"),

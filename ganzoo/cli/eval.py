@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ganzoo.cli.output import Device, Json, print_json, print_table
-from ganzoo.errors import WeightsError
+from ganzoo.errors import EvaluationError, WeightsError
 
 if TYPE_CHECKING:
     from ganzoo.store.results import Result
@@ -38,7 +38,10 @@ def eval_(
     ] = None,
     metrics: Annotated[
         str | None,
-        typer.Option(help="Any of fid,kid,is,prdc,modes, and 'default'. \\[default: what the data allows]"),
+        typer.Option(
+            help="Any of fid,kid,is,prdc,diversity,modes,neighbours; 'default' is what the data allows, without the "
+            "last. \\[default: default]"
+        ),
     ] = None,
     features: Annotated[
         str | None,
@@ -62,6 +65,14 @@ def eval_(
     precision: Annotated[
         str, typer.Option(help="Of the features: fp32, or bf16, which is faster on hardware that has it.")
     ] = "fp32",
+    neighbours: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.png",
+            help="Draw the samples nearest to images of the data, each beside these, and measure how near they are.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the picture of --neighbours.")] = False,
     record: Annotated[
         bool,
         typer.Option("--record", help="Write the figures to scores.json and the card of each SOURCE's model folder."),
@@ -75,6 +86,10 @@ def eval_(
         raise typer.BadParameter("name the data to compare with: --data SPEC")
     if record and raw:
         raise typer.BadParameter("--record needs the averaged generator, which a model folder holds: leave --raw out")
+    if neighbours is not None and len(saved) == len(sources):
+        raise typer.BadParameter("--neighbours needs samples to draw: name a SOURCE that is no .json file")
+    if neighbours is not None and Path(neighbours).exists() and not force:
+        raise EvaluationError(f"{neighbours} exists already: choose another file, or --force to overwrite it")
 
     from ganzoo.devices import choose_device
     from ganzoo.evaluation.measure import evaluate_sources
@@ -88,6 +103,7 @@ def eval_(
             [source for source in sources if source not in saved], data, data_dir=data_dir, split=split,
             held_out=held_out, metrics=None if metrics is None else metrics.split(","), features=features, n=n,
             seed=seed, raw=raw, device=choose_device(device), precision=precision, use_cache=not no_cache,
+            neighbours=neighbours,
         )  # fmt: skip
         for model, result in zip(models, measured, strict=False):
             record_result(model, result)

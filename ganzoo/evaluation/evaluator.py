@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,19 +21,24 @@ from ganzoo.devices import exact_arithmetic
 from ganzoo.errors import EvaluationError, SampleError
 from ganzoo.evaluation.features import Extractor, choose_features, extractor
 from ganzoo.evaluation.figures_cache import cache_path, read_figures, write_entry, write_figures
+from ganzoo.evaluation.metrics import Spread
+from ganzoo.evaluation.neighbours import COLUMNS, ROWS, SHOWN, check_picture, draw, figures_of, nearest, scale_of
 from ganzoo.evaluation.real import Real, open_held_out, open_reference
 from ganzoo.evaluation.scores import (
     AT_MOST,
     KID_SUBSET,
     KID_SUBSETS,
     LEAST,
+    NEAREST_AT_MOST,
     NEIGHBOURS,
+    Extracted,
     check_names,
     choose,
     class_code,
     classify,
     describe,
     library,
+    reference_order,
     score,
 )
 from ganzoo.files import weights_hash
@@ -59,9 +65,9 @@ class Evaluator:
         held_out: images that are not in the reference, as a data spec, of which the test split is taken if it has one,
             or as `ganzoo.Data`. None: the other part of named data with a train and a test split. Their figures are the
             floor; without them there is none.
-        metrics: any of "fid", "kid", "is", "prdc" and "modes", and "default" for what None means: all that the
-            features, the data and the number of images allow. FID belongs to these if there are at least twice as many
-            samples, images of the reference and held-out images as features.
+        metrics: any of "fid", "kid", "is", "prdc", "diversity", "modes" and "neighbours", and "default" for what None
+            means: all but the last that the features, the data and the number of images allow. FID belongs to these if
+            there are at least twice as many samples, images of the reference and held-out images as features.
         features: "mnist", "inception", "inception=FILE", "timm:NAME" or "timm:NAME=FILE", where FILE holds the weights.
             "auto" or None: those that the named data registered ("mnist" for MNIST), else "timm:tf_efficientnet_lite0";
             "auto=FILE" gives the file with their weights.
@@ -121,6 +127,7 @@ class Evaluator:
             metrics, self._reference, data=reference.name, features=self.extractor.name, channels=self.shape[0],
             images=images,
         )  # fmt: skip
+        self._items = reference.data.items if "neighbours" in self.metrics else None
         self.floor = None if held is None else self._measure_floor(held)
 
     def _default_n(self, held_out: Real | None) -> int:
@@ -141,6 +148,7 @@ class Evaluator:
             "generated": {"n": self.n, "seed": self.seed},
             "kid": {"subsets": KID_SUBSETS, "subset_size": self.kid_subset, "reference_at_most": AT_MOST},
             "prdc": {"k": NEIGHBOURS, "reference_at_most": AT_MOST, "generated_at_most": AT_MOST},
+            "neighbours": {"reference_at_most": NEAREST_AT_MOST, "held_out": held_out and held_out.sha256},
             "versions": {
                 "torch": torch.__version__.partition("+")[0],
                 "torch-fidelity": version("torch-fidelity"),
@@ -170,37 +178,64 @@ class Evaluator:
             return None
         return self.labels[Rng(self.seed, 0, "classes").randint(len(self.labels), self.n)]
 
-    def __call__(self, g: nn.Module, *, source: str = "", kind: str = "") -> Result:
+    def __call__(
+        self, g: nn.Module, *, source: str = "", kind: str = "", neighbours: str | Path | None = None
+    ) -> Result:
         """Measure a generator. Its mode and torch's random state do not change.
 
         Args:
             g: a generator of images of the reference's shape, on any device.
             source: the generator's name in the result; by default that of its class.
             kind: the kind of its weights in the result: "ema", "raw", or empty if not known.
+            neighbours: a file for a picture of the samples that are nearest to images of the reference, the nearest
+                first, each with the three nearest images to its right. This takes the metric "neighbours".
 
         Returns:
             The figures, with their protocol and the floor.
 
         Raises:
-            EvaluationError: the samples are not images, have another shape, or are not finite.
+            EvaluationError: the samples are not images, have another shape, or are not finite, or the picture cannot be
+                written.
         """
+        if neighbours is not None:
+            check_picture(Path(neighbours))
+            if self._items is None:
+                raise EvaluationError("a picture of neighbours needs the metric 'neighbours': add it to the metrics")
         classes = self._classes(g)
         images = (pixels(block, self.shape) for block in blocks(g, self.n, self.seed, classes))
-        features, logits = self._extract(images, self.n, f"samples{source and f' of {source}'}")
-        values = score(self._reference, features, logits, self.metrics, self.kid_subset)
-        count = class_count(g)
+        extracted = self._extract(images, self.n, f"samples{source and f' of {source}'}")
+        values = score(self._reference, extracted, self.metrics, self.kid_subset)
+        count, logits = class_count(g), extracted.logits
         if count and "modes" in self.metrics and logits is not None and count == logits.shape[2] ** logits.shape[1]:
             labels = torch.arange(self.n) % count if classes is None else classes
             recognised = class_code(classify(logits)[0], logits.shape[2])
             values["class_accuracy"] = (recognised == labels).double().mean().item()
+        if self._items is not None:
+            distances, indices = nearest(extracted.features, self._reference["features"], SHOWN)
+            values |= figures_of(distances[:, 0], self.floor)
+            if neighbours is not None:
+                closest = distances[:, 0].argsort(stable=True)[: ROWS * COLUMNS]
+                kept = reference_order(len(self._items))
+                near = torch.stack([self._items[kept[row]] for row in indices[closest]])
+                draw(self._samples(g, closest, classes), near, Path(neighbours))
         weights = {"sha256": weights_hash(g), "kind": kind}
         return Result(source or type(g).__name__, weights, values, self.floor, self.protocol_of(g))
 
-    def _extract(self, batches: Iterable[Tensor], n: int, what: str) -> tuple[Tensor, Tensor | None]:
-        """The features (n, F) and logits (n, groups, classes) of n uint8 images in batches, on the CPU."""
+    def _samples(self, g: nn.Module, indices: Tensor, classes: Tensor | None) -> Tensor:
+        """Some of the samples once more, uint8 (N, C, H, W): together they might not fit into memory."""
+        samples = torch.empty(len(indices), *self.shape, dtype=torch.uint8)
+        n, done = int(indices.max()) + 1, 0
+        for block in blocks(g, n, self.seed, None if classes is None else classes[:n]):
+            own = (indices >= done) & (indices < done + len(block))
+            samples[own] = pixels(block)[indices[own] - done]
+            done += len(block)
+        return samples
+
+    def _extract(self, batches: Iterable[Tensor], n: int, what: str) -> Extracted:
+        """What is compared of n uint8 images in batches; its tensors are on the CPU."""
         features = torch.empty(0)
         logits: Tensor | None = None
-        done = 0
+        spread, done = Spread(), 0
         with counting(n, what) as advance:
             for batch in batches:
                 rows, classes = self._forward(batch.to(self.device))
@@ -210,9 +245,10 @@ class Evaluator:
                 features[done : done + len(rows)] = rows
                 if logits is not None and classes is not None:
                     logits[done : done + len(rows)] = classes
+                spread.add(batch)
                 done += len(rows)
                 advance(len(rows))
-        return features, logits
+        return Extracted(features, logits, spread.variance)
 
     def _forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         half = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
@@ -220,19 +256,22 @@ class Evaluator:
             rows: tuple[Tensor, Tensor | None] = self.extractor(images)
         return rows
 
-    def _extract_items(self, items: Tensor | Composed, what: str) -> tuple[Tensor, Tensor | None]:
+    def _extract_items(self, items: Tensor | Composed, what: str) -> Extracted:
         """As `_extract`, for uint8 images in memory. If channels have features of their own and images share them, the
         features of each channel are computed once."""
+        batches = (items[start : start + BATCH] for start in range(0, len(items), BATCH))
         if not isinstance(items, Composed) or not self.extractor.by_channel:
-            batches = (items[start : start + BATCH] for start in range(0, len(items), BATCH))
             return self._extract(batches, len(items), what)
-        features, logits = self._extract_items(items.source, f"{what}, by channel")
-        return features[items.table].flatten(1), None if logits is None else logits[items.table, 0]
+        single, spread = self._extract_items(items.source, f"{what}, by channel"), Spread()
+        for batch in batches:
+            spread.add(batch)
+        logits = None if single.logits is None else single.logits[items.table, 0]
+        return Extracted(single.features[items.table].flatten(1), logits, spread.variance)
 
     def _prepare(self, reference: Real) -> dict[str, Tensor]:
         """The result of `describe` for the reference, computed or from the cache."""
         fixed = {key: self.protocol[key] for key in ("reference", "features", "versions")}
-        path = cache_path("reference", [fixed, AT_MOST, self.device.type], "safetensors")
+        path = cache_path("reference", [fixed, NEAREST_AT_MOST, self.device.type], "safetensors")
         if self.use_cache and path.exists():
             try:
                 return load_file(path)
@@ -240,8 +279,9 @@ class Evaluator:
                 logger.warning("%s is damaged and is computed again: %s", path, error)
         items = reference.data.items
         logger.info("preparing %d images of %s", len(items), reference.name)
-        features, logits = self._extract_items(items, f"images of {reference.name}")
-        tensors = describe(features, logits, digits=self.extractor.name == "mnist")
+        tensors = describe(
+            self._extract_items(items, f"images of {reference.name}"), digits=self.extractor.name == "mnist"
+        )
         if self.use_cache:
             write_entry(path, lambda temporary: save_file(tensors, temporary))
         return tensors
@@ -255,8 +295,12 @@ class Evaluator:
         if self.use_cache and (figures := read_figures(path)):
             return figures
         logger.info("preparing %d held-out images of %s", n, held_out.name)
-        features, logits = self._extract_items(held_out.at_most(n), f"held-out images of {held_out.name}")
-        values = {"n": n, **score(self._reference, features, logits, enough, min(self.kid_subset, n))}
+        extracted = self._extract_items(held_out.at_most(n), f"held-out images of {held_out.name}")
+        values = {"n": n, **score(self._reference, extracted, enough, min(self.kid_subset, n))}
+        if "neighbours" in enough:
+            distances = nearest(extracted.features, self._reference["features"], 1)[0][:, 0]
+            scale = scale_of(distances, held_out.name)
+            values |= {**figures_of(distances, scale), **scale}
         if self.use_cache:
             write_figures(path, values)
         return values

@@ -12,6 +12,7 @@ from ganzoo.data.dataset import Data
 from ganzoo.errors import EvaluationError
 from ganzoo.evaluation.evaluator import Evaluator, pixels
 from ganzoo.evaluation.figures_cache import cache_path, read_figures, write_figures
+from ganzoo.evaluation.neighbours import check_picture
 from ganzoo.files import weights_hash
 from ganzoo.sampling.draw import blocks
 from ganzoo.store.results import Result
@@ -28,6 +29,7 @@ def evaluate(
     raw: bool = False,
     device: torch.device | str = "cpu",
     use_cache: bool = True,
+    neighbours: str | Path | None = None,
     **settings: Any,
 ) -> Result:
     """Measure one generator. For several, or during training, build an `Evaluator` once.
@@ -38,6 +40,8 @@ def evaluate(
         raw: for a run folder, measure the generator that the optimizer updates, not the averaged one.
         device: the device that computes the features and, for a SOURCE, the samples.
         use_cache: keep the reference, and the result of a SOURCE, in the cache folder.
+        neighbours: a file for a picture of the samples that are nearest to images of the reference, as for
+            `Evaluator.__call__`. It adds "neighbours" to the metrics.
         **settings: `data_dir`, `split`, `held_out`, `metrics`, `features`, `n`, `seed` and `precision` of `Evaluator`.
 
     Returns:
@@ -51,10 +55,11 @@ def evaluate(
         CheckpointError: the run folder has no whole checkpoint.
         HubError: the weights cannot be fetched.
     """
+    common: dict[str, Any] = {"device": device, "use_cache": use_cache}
     if isinstance(g, nn.Module):
-        evaluator = Evaluator(data, device=device, use_cache=use_cache, **_shape_of(g), **settings)
-        return evaluator(g)
-    return evaluate_sources([str(g)], data, raw=raw, device=device, use_cache=use_cache, **settings)[0]
+        evaluator = Evaluator(data, **common, **_shape_of(g), **_with_neighbours(settings, neighbours))
+        return evaluator(g, neighbours=neighbours)
+    return evaluate_sources([str(g)], data, raw=raw, neighbours=neighbours, **common, **settings)[0]
 
 
 def evaluate_sources(
@@ -64,9 +69,14 @@ def evaluate_sources(
     raw: bool = False,
     device: torch.device | str = "cpu",
     use_cache: bool = True,
+    neighbours: str | Path | None = None,
     **settings: Any,
 ) -> list[Result]:
-    """As `evaluate`, for several SOURCEs. The reference is prepared once for each shape of images."""
+    """As `evaluate`, for several SOURCEs. The reference is prepared once for each shape of images. A picture of
+    neighbours shows one SOURCE only."""
+    if neighbours is not None and len(sources) > 1:
+        raise EvaluationError(f"{neighbours} can show the neighbours of one SOURCE, not of {len(sources)}")
+    settings = _with_neighbours(settings, neighbours)
     evaluators: dict[tuple[int | None, int], Evaluator] = {}
     results = []
     for source, g in _generators(sources, raw):
@@ -75,8 +85,17 @@ def evaluate_sources(
         key = (shape["image_size"], shape["channels"])
         if key not in evaluators:
             evaluators[key] = Evaluator(data, device=device, use_cache=use_cache, **shape, **settings)
-        results.append(_measure(evaluators[key], g, source, "raw" if raw else "ema"))
+        results.append(_measure(evaluators[key], g, source, "raw" if raw else "ema", neighbours))
     return results
+
+
+def _with_neighbours(settings: dict[str, Any], neighbours: str | Path | None) -> dict[str, Any]:
+    """The settings, with the metric that a picture of neighbours takes."""
+    if neighbours is None:
+        return settings
+    check_picture(Path(neighbours))
+    metrics = settings.get("metrics")
+    return {**settings, "metrics": [*(("default",) if metrics is None else metrics), "neighbours"]}
 
 
 def _generators(sources: Sequence[str], raw: bool) -> Iterator[tuple[str, nn.Module]]:
@@ -87,17 +106,17 @@ def _generators(sources: Sequence[str], raw: bool) -> Iterator[tuple[str, nn.Mod
         yield source, load_run(folder, "generator") if folder is not None else from_pretrained(source)
 
 
-def _measure(evaluator: Evaluator, g: nn.Module, source: str, kind: str) -> Result:
-    """The result of a generator, computed or from the cache."""
+def _measure(evaluator: Evaluator, g: nn.Module, source: str, kind: str, neighbours: str | Path | None) -> Result:
+    """The result of a generator, computed, or from the cache if there is nothing to draw."""
     weights = {"sha256": weights_hash(g), "kind": kind}
     network = [f"{type(g).__module__}.{type(g).__qualname__}", g.config]
     protocol = evaluator.protocol_of(g)
     key = [network, weights, evaluator.metrics, protocol, evaluator.device.type]
     path = cache_path("result", key, "json")
-    if evaluator.use_cache and (values := read_figures(path)):
+    if neighbours is None and evaluator.use_cache and (values := read_figures(path)):
         return Result(source, weights, values, evaluator.floor, protocol)
     logger.info("measuring %d samples of %s", evaluator.n, source)
-    result = evaluator(g, source=source, kind=kind)
+    result = evaluator(g, source=source, kind=kind, neighbours=neighbours)
     if evaluator.use_cache:
         write_figures(path, result.values)
     return result

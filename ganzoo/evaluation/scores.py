@@ -1,4 +1,4 @@
-"""Figures from features: FID, KID, Inception score, precision and recall, density and coverage, modes.
+"""Figures from features: FID, KID, Inception score, precision and recall, density and coverage, diversity, modes.
 
 torch-fidelity computes FID, KID and the Inception score from extracted features. Its own front end would cache the
 features as pickles.
@@ -6,6 +6,7 @@ features as pickles.
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,25 +14,45 @@ import torch
 from torch import Tensor
 
 from ganzoo.errors import EvaluationError, did_you_mean
-from ganzoo.evaluation.metrics import modes, prdc
+from ganzoo.evaluation.metrics import diversity, modes, prdc
 from ganzoo.rng import Rng
 
 logger = logging.getLogger("ganzoo")
 
-METRICS = ("fid", "kid", "is", "prdc", "modes")
+METRICS = ("fid", "kid", "is", "prdc", "diversity", "modes", "neighbours")
+ON_REQUEST = ("neighbours",)
+"""Metrics that are never a default."""
 NEIGHBOURS = 5
 """k of precision, recall, density and coverage."""
 AT_MOST = 10_000
 """The most real and generated samples for these four, and the most reference samples that KID draws from."""
+NEAREST_AT_MOST = 100_000
+"""The most images of the reference among which the nearest ones are looked for: half a gigabyte of 1,280 features."""
 KID_SUBSETS = 100
 KID_SUBSET = 1000
 """The most images in each subset."""
 IS_SPLITS = 10
-LEAST = {"fid": 2, "kid": 2, "is": IS_SPLITS, "prdc": NEIGHBOURS + 1, "modes": 1}
+LEAST = {"fid": 2, "kid": 2, "is": IS_SPLITS, "prdc": NEIGHBOURS + 1, "diversity": 2, "modes": 1, "neighbours": 1}
 """The fewest images for each metric, on either side."""
 SURE = 0.9
 """The probability of its class above which the classifier is sure of an image, and the share of such images above which
 data counts as digits."""
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What is compared of a set of images.
+
+    Attributes:
+        features: (N, F).
+        logits: (N, groups, classes), or None if the extractor has no classes.
+        variance: the sum of the variances of all pixels.
+    """
+
+    features: Tensor
+    logits: Tensor | None
+    variance: float
+
 
 Reference = Mapping[str, Tensor]
 """What `describe` returns."""
@@ -50,25 +71,25 @@ def library() -> dict[str, Any]:
     return {**vars(metric_fid), **vars(metric_isc), **vars(metric_kid)}
 
 
-def describe(features: Tensor, logits: Tensor | None, *, digits: bool) -> dict[str, Tensor]:
+def describe(images: Extracted, *, digits: bool) -> dict[str, Tensor]:
     """The statistics of the reference that the figures need.
 
     Args:
-        features: features (N, F) of the reference's images.
-        logits: logits (N, groups, classes), or None if the extractor has no classes.
+        images: what was extracted of the reference's images.
         digits: whether the classes are those of digits.
 
     Returns:
-        The `mean` and `covariance` of the features, and at most 10,000 of the `features`. With classes, also the number
-        of `groups`. With digits, also the number of images of each of the `digits`, and the share of images that the
-        classifier is `sure` of.
+        The `mean` and `covariance` of the features, at most 100,000 of the `features` in `reference_order`, and the
+        `variance` of the pixels. With classes, also the number of `groups`. With digits, also the number of images of
+        each of the `digits`, and the share of images that the classifier is `sure` of.
     """
+    features, logits = images.features, images.logits
     statistics = library()["fid_features_to_statistics"](features)
-    subset = torch.randperm(len(features), generator=Rng(0, 0, "reference").generator)[:AT_MOST]
     reference = {
         "mean": torch.from_numpy(statistics["mu"]),
         "covariance": torch.from_numpy(statistics["sigma"]),
-        "features": features[subset],
+        "features": features[reference_order(len(features))],
+        "variance": torch.tensor(images.variance, dtype=torch.double),
     }
     if logits is not None:
         reference["groups"] = torch.tensor(logits.shape[1])
@@ -77,6 +98,11 @@ def describe(features: Tensor, logits: Tensor | None, *, digits: bool) -> dict[s
         reference["digits"] = classes.flatten().bincount(minlength=logits.shape[2])
         reference["sure"] = sure.double().mean()
     return reference
+
+
+def reference_order(n: int) -> Tensor:
+    """The indices of those of n images whose features are kept, in random order: the first ones are a subset too."""
+    return torch.randperm(n, generator=Rng(0, 0, "reference").generator)[:NEAREST_AT_MOST]
 
 
 def check_names(metrics: Sequence[str]) -> None:
@@ -102,7 +128,8 @@ def choose(
     """The metrics to compute, each checked against the reference.
 
     Args:
-        metrics: their names; None or "default": all that are possible, but not FID where it would mean little.
+        metrics: their names; None or "default": all that are possible and need not be asked for, but not FID where it
+            would mean little.
         reference: the result of `describe`.
         data: the name of the data, for messages.
         features: the name of the extractor, for messages.
@@ -116,7 +143,7 @@ def choose(
     few = {name: _too_few(name, images) for name in METRICS}
     wanted = set(("default",) if metrics is None else metrics)
     if "default" in wanted:
-        possible = {name for name in METRICS if name not in problems and not few[name]}
+        possible = {name for name in METRICS if not (name in problems or few[name] or name in ON_REQUEST)}
         if "fid" in possible - wanted and (reason := _fid_means_little(reference, images)):
             possible.remove("fid")
             logger.warning("kid is measured in place of fid (`--metrics fid` measures that): %s", reason)
@@ -171,11 +198,11 @@ def _problems(reference: Reference, data: str, features: str, channels: int) -> 
     return problems
 
 
-def score(
-    reference: Reference, features: Tensor, logits: Tensor | None, metrics: Sequence[str], kid_subset: int
-) -> dict[str, float]:
-    """The figures, by name, of samples with these features (N, F) and logits (N, groups, classes)."""
+def score(reference: Reference, images: Extracted, metrics: Sequence[str], kid_subset: int) -> dict[str, float]:
+    """The figures of images by name, except for those of neighbours."""
     functions = library()
+    features, logits = images.features, images.logits
+    some = reference["features"][:AT_MOST]
     values: dict[str, float] = {}
     if "fid" in metrics:
         statistics = functions["fid_features_to_statistics"](features)
@@ -184,7 +211,7 @@ def score(
         values["fid"] = distance["frechet_inception_distance"]
     if "kid" in metrics:
         kid = functions["kid_features_to_metric"](
-            features, reference["features"], kid_subsets=KID_SUBSETS, kid_subset_size=kid_subset, verbose=False
+            features, some, kid_subsets=KID_SUBSETS, kid_subset_size=kid_subset, verbose=False
         )
         values["kid"] = kid["kernel_inception_distance_mean"]
         values["kid_std"] = kid["kernel_inception_distance_std"]
@@ -192,7 +219,11 @@ def score(
         inception = functions["isc_features_to_metric"](logits[:, 0], splits=IS_SPLITS)
         values["is"], values["is_std"] = inception["inception_score_mean"], inception["inception_score_std"]
     if "prdc" in metrics:
-        values |= prdc(reference["features"], features[:AT_MOST], NEIGHBOURS)
+        values |= prdc(some, features[:AT_MOST], NEIGHBOURS)
+    if "diversity" in metrics:
+        variance = features.double().var(0).sum().item()
+        values["diversity"] = diversity(variance, reference["covariance"].trace().item())
+        values["diversity_pixels"] = diversity(images.variance, reference["variance"].item())
     if "modes" in metrics and logits is not None:
         values |= _modes(reference, logits)
     return values

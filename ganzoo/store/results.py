@@ -16,7 +16,7 @@ DESCRIPTIVE = ("versions.", "data", "split", "held_out.")
 reference, whose content has a hash, and the images of the floor."""
 OPTIONAL = ("generated.classes", "split", "held_out.")
 """Parts that only some protocols have, such as those of conditional generators: compared where both have them."""
-OF_METRICS = ("kid", "prdc")
+OF_METRICS = ("kid", "prdc", "neighbours")
 """Parts that decide the metric of that name alone: compared where both results have it."""
 ASSUMED = {"features.precision": "fp32"}
 """What holds for protocols from before such a part was recorded."""
@@ -73,7 +73,10 @@ class Result:
     @property
     def metrics(self) -> list[str]:
         """The metrics of these figures, as `--metrics` spells them."""
-        names = {"fid": "fid", "kid": "kid", "is": "is", "precision": "prdc", "modes": "modes"}
+        names = {
+            "fid": "fid", "kid": "kid", "is": "is", "precision": "prdc", "diversity": "diversity", "modes": "modes",
+            "neighbour_distance": "neighbours", "neighbour_median": "neighbours",
+        }  # fmt: skip
         return [metric for name, metric in names.items() if name in self.values]
 
     def to_dict(self) -> dict[str, Any]:

@@ -194,7 +194,7 @@ def test_modes_of_real_digits():
 
 def test_modes_of_one_digit():
     evaluator = Evaluator("some", n=1000)
-    assert evaluator.metrics == ("fid", "kid", "is", "prdc", "modes")
+    assert evaluator.metrics == ("fid", "kid", "is", "prdc", "diversity", "modes")
     threes = evaluator(Draws(SOME.items[SOME.labels == 3][:100])).values
     alike = evaluator(Draws(SOME.items)).values
     share = (SOME.labels == 3).double().mean().item()
@@ -395,6 +395,8 @@ def test_eval_prints_a_table_and_its_protocol(ganzoo_cli):
         "recall",
         "density",
         "coverage",
+        "diversity",
+        "diversity_pixels",
         "modes",
         "kl",
         "confident",

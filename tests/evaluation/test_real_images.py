@@ -9,6 +9,8 @@ from torch import nn
 import ganzoo
 from ganzoo import Data, EvaluationError, Evaluator, TrainConfig
 from ganzoo.data.dataset import load
+from ganzoo.evaluation.features import Extractor
+from ganzoo.store import manifest
 from ganzoo.store.results import Result, compare, headline
 
 DIGITS = load("digits").items
@@ -90,8 +92,6 @@ def test_held_out_images_must_fit(folders):
 
 
 def test_the_command_and_the_card_name_the_parts(folders, ganzoo_cli, tmp_path):
-    from ganzoo.store import manifest
-
     model = tmp_path / "model"
     shutil.copytree(ganzoo.cards_folder() / "dcgan.digits", model)
     (model / manifest.SCORES).unlink(missing_ok=True)
@@ -122,7 +122,7 @@ def test_a_training_on_a_folder_with_a_test_part_has_a_floor(folders):
 # How many
 
 
-class Wide(ganzoo.evaluation.features.Extractor):
+class Wide(Extractor):
     """100 features: the pixels in the middle."""
 
     name, resize = "wide", "none"
@@ -153,7 +153,7 @@ def test_samples_are_as_many_as_held_out_images():
 def test_fid_needs_twice_as_many_images_as_features(reference, held_out, n, short, caplog):
     held = None if held_out is None else Data(held_out)
     evaluator = Evaluator(Data(reference), held_out=held, n=n, features=Wide(), use_cache=False)
-    assert evaluator.metrics == (("kid", "prdc") if short else ("fid", "kid", "prdc"))
+    assert evaluator.metrics == (("kid", "prdc", "diversity") if short else ("fid", "kid", "prdc", "diversity"))
     assert ("kid is measured in place of fid" in caplog.text) == bool(short)
     assert short in caplog.text
     caplog.clear()
@@ -161,7 +161,7 @@ def test_fid_needs_twice_as_many_images_as_features(reference, held_out, n, shor
     assert evaluator.metrics == ("fid",)
     assert "much too high" not in caplog.text  # only far too few are worth that
     both = Evaluator(Data(reference), held_out=held, n=n, metrics=["default", "fid"], features=Wide(), use_cache=False)
-    assert both.metrics == ("fid", "kid", "prdc")
+    assert both.metrics == ("fid", "kid", "prdc", "diversity")
 
 
 def test_kid_of_few_images():

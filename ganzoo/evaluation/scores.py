@@ -175,7 +175,7 @@ def _fid_means_little(reference: Reference, images: Mapping[str, int]) -> str:
     """Why FID would be far too high; empty if there are enough images. A covariance of F features has rank F only from
     F + 1 images on, and the bias of FID falls with their number."""
     width = reference["features"].shape[1]
-    what = min(images, key=lambda name: images[name])
+    what = min(reversed(list(images)), key=lambda name: images[name])  # of equals, the real ones
     if images[what] >= 2 * width:
         return ""
     return f"over {width:,} features FID needs {2 * width:,} images of each kind, and there are {images[what]:,} {what}"

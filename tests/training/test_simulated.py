@@ -116,7 +116,7 @@ def assert_like_the_cpu(settings, device="cuda", memory=2**33):
 
 @ganzoo.hookimpl
 def register_data(register):
-    register("few", few, summary="some digits")
+    register("few", few, summary="some digits", features="mnist")
     register("stacked", stacked, summary="three digits in one image")
 
 

@@ -66,8 +66,9 @@ class TrainingWarnings:
 def announce(config: TrainConfig, data: Data, players: Players) -> None:
     """Say before training whether the data has a recipe of its own, what is done about few images, and how ADA's
     probability is chosen under a loss by which it cannot be steered."""
-    if config.recipe == "default" and config.data in (registry().architecture(config.architecture).recipes or {}):
-        logger.info("%s has a recipe of its own: --recipe %s", config.data, config.data)
+    own = registry().data[config.data].recipe if config.data in registry().data else ""
+    if config.recipe == "default" and own in (registry().architecture(config.architecture).recipes or {}):
+        logger.info("%s has a recipe of its own: --recipe %s", config.data, own)
     count, augmentation = len(data.items), players.augmentation
     if data.is_image and count < FEW and ADA in augmentation:
         logger.info(

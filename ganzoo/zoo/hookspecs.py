@@ -37,7 +37,8 @@ def register_penalties(register: Register) -> None:
 
 @hookspec
 def register_data(register: Register) -> None:
-    """`register(name, loader, *, summary="", license="")`; `loader(data_dir, **options)` returns a `ganzoo.Data`."""
+    """`register(name, loader, *, summary="", license="", recipe="")`; `loader(data_dir, **options)` returns a
+    `ganzoo.Data`. Training suggests `recipe` where the architecture has one of that name."""
 
 
 @hookspec

@@ -58,11 +58,12 @@ class Component(Entry):
 
 @dataclass(frozen=True)
 class DataSource(Entry):
-    """A data set and its loader."""
+    """A data set and its loader. `recipe` is the name of the recipes that were tuned to it."""
 
     loader: Target
     _: KW_ONLY
     license: str = ""
+    recipe: str = ""
 
     def targets(self) -> dict[str, Target]:
         return {"loader": self.loader}

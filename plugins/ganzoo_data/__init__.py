@@ -10,6 +10,7 @@ def register_data(register: Register) -> None:
         "ganzoo_data.loaders:digits",
         summary="10,000 handwritten digits, 28x28 grey; ships in the package",
         license="CC BY-SA 3.0",
+        recipe="digits",
     )
     register(
         "stacked_mnist",
@@ -28,4 +29,10 @@ def register_data(register: Register) -> None:
         ("svhn", "99,289 house numbers, 32x32 colour", ""),
         ("stl10", "113,000 photos, 96x96 colour", ""),
     ):
-        register(name, f"ganzoo_data.loaders:{name}", summary=summary + " (torchvision)", license=license)
+        register(
+            name,
+            f"ganzoo_data.loaders:{name}",
+            summary=summary + " (torchvision)",
+            license=license,
+            recipe="digits" if name in ("mnist", "qmnist") else "",
+        )

@@ -1,4 +1,4 @@
-"""Data sets by name: the digits that ship in the package, and data sets of torchvision."""
+"""Data sets by name: digits and sprites, which need no download, and data sets of torchvision."""
 
 from ganzoo import Register, hookimpl
 
@@ -11,6 +11,12 @@ def register_data(register: Register) -> None:
         summary="10,000 handwritten digits, 28x28 grey; ships in the package",
         license="CC BY-SA 3.0",
         recipe="digits",
+    )
+    register(
+        "sprites",
+        "ganzoo_data.sprites:sprites",
+        summary="10,000 creatures in 8 colours, 32x32 colour; drawn by code",
+        license="Apache-2.0",
     )
     register(
         "stacked_mnist",

@@ -32,7 +32,8 @@ from ganzoo.zoo.plugins import register, unregister
 
 if TYPE_CHECKING:
     from ganzoo.data.dataset import Composed, Data
-    from ganzoo.evaluation.evaluator import Evaluator, evaluate
+    from ganzoo.evaluation.evaluator import Evaluator
+    from ganzoo.evaluation.measure import evaluate
     from ganzoo.rng import Rng
     from ganzoo.sampling.draw import sample
     from ganzoo.store.card import cards_folder
@@ -97,7 +98,7 @@ _imported = lazy(
         "Data": "data.dataset",
         "cards_folder": "store.card",
         "Evaluator": "evaluation.evaluator",
-        "evaluate": "evaluation.evaluator",
+        "evaluate": "evaluation.measure",
         "fetch_file": "store.hub",
         "from_pretrained": "store.source",
         "Loss": "training.objective",

@@ -6,10 +6,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Live
 
 logger = logging.getLogger("ganzoo")
@@ -22,7 +22,8 @@ PLAIN = 10
 
 @contextlib.contextmanager
 def counting(total: int, what: str) -> Iterator[Callable[[int], None]]:
-    """Show how many of `total` items are done, if ganzoo's logger shows messages of level INFO.
+    """Show how many of `total` items are done, if ganzoo's logger shows messages of level INFO. During a training whose
+    live line is shown, a second line appears below it.
 
     Yields:
         A function to call with the number of items that were finished since the last call.
@@ -42,10 +43,17 @@ def counting(total: int, what: str) -> Iterator[Callable[[int], None]]:
         live = None
         yield advance
         return
-    columns = (BarColumn(24), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Live(*columns, console=Console(stderr=True)) as live:
+    training = Progress.shown
+    own = contextlib.nullcontext(training) if training else Live(*_columns(), console=Console(stderr=True))
+    with own as live:
         task = live.add_task(what, total=total)
         yield advance
+        if training:
+            training.remove_task(task)
+
+
+def _columns() -> tuple[ProgressColumn, ...]:
+    return BarColumn(24), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn()
 
 
 class Progress:
@@ -58,15 +66,17 @@ class Progress:
         enabled: whether to show anything.
     """
 
+    shown: ClassVar[Live | None] = None
+    """The live display while there is one; a terminal has room for one only."""
+
     def __init__(self, steps: int, *, enabled: bool = True) -> None:
         self.steps = steps
         self.plain = enabled and not sys.stderr.isatty()
         self.live: Live | None = None
         self.last_update = 0.0
         if enabled and sys.stderr.isatty():
-            columns = (BarColumn(24), MofNCompleteColumn(), TextColumn("{task.fields[line]}"), TimeRemainingColumn())
-            self.live = Live(*columns, console=Console(stderr=True), speed_estimate_period=60)
-            self.task = self.live.add_task("", total=steps, line="starting", start=False)
+            self.live = Live(*_columns(), console=Console(stderr=True), speed_estimate_period=60)
+            self.task = self.live.add_task("starting", total=steps, start=False)
 
     def __enter__(self) -> "Progress":
         return self  # the live line starts with the first step: loading the data may show one before that
@@ -74,6 +84,7 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        Progress.shown = None
         if self.live:
             self.live.stop()
 
@@ -83,6 +94,7 @@ class Progress:
         if self.live and (now - self.last_update > REFRESH or step == self.steps):
             if not self.last_update:
                 self.live.start()
+                Progress.shown = self.live
                 self.live.start_task(self.task)
             self.last_update = now
             self.live.update(self.task, completed=step)
@@ -98,7 +110,7 @@ class Progress:
             line += f"  FID {entry['fid']:.3g}"
         line += f"  {entry['images_per_second']:,.0f} images/s"
         if self.live:
-            self.live.update(self.task, line=line.strip())
+            self.live.update(self.task, description=line.strip())
         elif self.plain:
             left = (self.steps - entry["step"]) * entry["seconds"] / entry["step"]
             print(f"step {entry['step']}/{self.steps}  {line.strip()}  {left:.0f} s left", file=sys.stderr, flush=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ganzoo.cli.output import Device, Json, print_json, print_table
-from ganzoo.errors import WeightsError
+from ganzoo.errors import EvaluationError, WeightsError
 
 if TYPE_CHECKING:
     from ganzoo.store.results import Result
@@ -26,21 +26,53 @@ def eval_(
         str | None, typer.Option(metavar="SPEC", help="The data to compare with: a name, or a folder or zip of images.")
     ] = None,
     data_dir: Annotated[str, typer.Option(help="Folder of named data sets, also for downloads.")] = "data",
+    split: Annotated[
+        str | None,
+        typer.Option(help="Part of the data to compare with, such as test. \\[default: train, or all of it]"),
+    ] = None,
+    held_out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC", help="Other real images, for the floor. \\[default: the other part of data with splits]"
+        ),
+    ] = None,
     metrics: Annotated[
-        str | None, typer.Option(help="Any of fid,kid,is,prdc,modes. \\[default: all that the data allows]")
+        str | None,
+        typer.Option(
+            help="Any of fid,kid,is,prdc,diversity,modes,neighbours; 'default' is what the data allows, without the "
+            "last. \\[default: default]"
+        ),
     ] = None,
     features: Annotated[
         str | None,
         typer.Option(
-            help="mnist, inception[=FILE] or timm:NAME[=FILE]. \\[default: mnist for grey images of 28 or 32 pixels]"
+            help="auto\\[=FILE], mnist, inception\\[=FILE] or timm:NAME\\[=FILE]. auto is mnist for MNIST, else "
+            "timm:tf_efficientnet_lite0. \\[default: auto]"
         ),
     ] = None,
     n: Annotated[
-        int | None, typer.Option("-n", min=1, help="Number of samples. \\[default: 10000; 26000 for stacked_mnist]")
+        int | None,
+        typer.Option(
+            "-n",
+            min=1,
+            help="Number of samples. \\[default: 5000 or as many as held-out images; for mnist features 10000, "
+            "or 26000 in colour]",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the latents.")] = 0,
     raw: Annotated[bool, typer.Option("--raw", help="Measure a run's raw generator, not the averaged one.")] = False,
     device: Device = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Of the features: fp32, or bf16, which is faster on hardware that has it.")
+    ] = "fp32",
+    neighbours: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.png",
+            help="Draw the samples nearest to images of the data, each beside these, and measure how near they are.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the picture of --neighbours.")] = False,
     record: Annotated[
         bool,
         typer.Option("--record", help="Write the figures to scores.json and the card of each SOURCE's model folder."),
@@ -54,9 +86,13 @@ def eval_(
         raise typer.BadParameter("name the data to compare with: --data SPEC")
     if record and raw:
         raise typer.BadParameter("--record needs the averaged generator, which a model folder holds: leave --raw out")
+    if neighbours is not None and len(saved) == len(sources):
+        raise typer.BadParameter("--neighbours needs samples to draw: name a SOURCE that is no .json file")
+    if neighbours is not None and Path(neighbours).exists() and not force:
+        raise EvaluationError(f"{neighbours} exists already: choose another file, or --force to overwrite it")
 
     from ganzoo.devices import choose_device
-    from ganzoo.evaluation.evaluator import evaluate_sources
+    from ganzoo.evaluation.measure import evaluate_sources
     from ganzoo.store.models import record as record_result
     from ganzoo.store.results import compare, read_results
 
@@ -64,9 +100,10 @@ def eval_(
     results = [result for path in saved for result in read_results(Path(path))]
     if data is not None and len(saved) < len(sources):
         measured = evaluate_sources(
-            [source for source in sources if source not in saved], data, data_dir=data_dir, features=features, n=n,
-            metrics=None if metrics is None else metrics.split(","), seed=seed, raw=raw, device=choose_device(device),
-            use_cache=not no_cache,
+            [source for source in sources if source not in saved], data, data_dir=data_dir, split=split,
+            held_out=held_out, metrics=None if metrics is None else metrics.split(","), features=features, n=n,
+            seed=seed, raw=raw, device=choose_device(device), precision=precision, use_cache=not no_cache,
+            neighbours=neighbours,
         )  # fmt: skip
         for model, result in zip(models, measured, strict=False):
             record_result(model, result)
@@ -117,6 +154,6 @@ def _print_results(results: "list[Result]") -> None:
         table.append((f"{result.source} ({kind})" if kind else result.source, *cells))
     if floor := results[0].floor:
         cells = [f"{floor[name]:.4g}" if name in floor else "-" for name in names]
-        table.append((f"floor: {floor['n']:,.0f} test images", *cells))
+        table.append((f"floor: {results[0].floor_images}", *cells))
     print_table(table)
     print(f"protocol: {json.dumps(results[0].protocol)}", file=sys.stderr)

@@ -1,6 +1,8 @@
 """Feature extractors: networks that map uint8 images to features and, if they have classes, to logits."""
 
 import difflib
+import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,21 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from ganzoo.data.dataset import Data
 from ganzoo.errors import EvaluationError, did_you_mean
 from ganzoo.evaluation.mnist_features import SIZE, WEIGHTS, DigitClassifier
 from ganzoo.exchange.foreign import read_tensors
+from ganzoo.files import cache_folder, file_hash, reason, replacing
 from ganzoo.rng import preserve_torch
+from ganzoo.zoo.plugins import registry
 
-NAMES = ("mnist", "inception", "timm:NAME")
+logger = logging.getLogger("ganzoo")
+
+NAMES = ("auto", "mnist", "inception", "timm:NAME")
+GENERAL = "tf_efficientnet_lite0"
+"""timm's model for all data that names no features of its own. It takes a fourteenth of Inception v3's operations."""
+CHUNK = 8
+"""Images for each thread of a CPU that go through timm's models at once: their activations fit into its cache."""
 
 
 class Extractor(nn.Module):
@@ -104,7 +115,8 @@ class TimmFeatures(Extractor):
 
     Args:
         model: its name in timm.
-        file: its weights as safetensors; None: fetch them from the Hub.
+        file: its weights as safetensors; None: fetch them from the Hub. A copy of the file for the model `GENERAL` is
+            kept in the cache folder, and used from then on where no file is given.
     """
 
     mean: Tensor
@@ -119,16 +131,19 @@ class TimmFeatures(Extractor):
             near = difflib.get_close_matches(model, timm.list_models(), n=1)
             hint = f"did you mean {near[0]!r}?" if near else "timm.list_models() lists them"
             raise EvaluationError(f"timm has no model {model!r}: {hint}")
+        kept = cache_folder() / "features" / f"{model}.safetensors" if model == GENERAL else None
+        path = Path(file).expanduser() if file else kept if kept and kept.exists() else None
         try:
-            self.net: Any = timm.create_model(model, pretrained=file is None, num_classes=0)
+            self.net: Any = timm.create_model(model, pretrained=path is None, num_classes=0)
         except (OSError, RuntimeError) as error:
-            raise EvaluationError(
-                f"timm's weights of {model} cannot be fetched: {str(error).rstrip('.')}. "
-                f"Pass a local file: --features timm:{model}=FILE.safetensors"
-            ) from error
+            raise EvaluationError(_cannot_fetch(model, error)) from error
         config: dict[str, Any] = resolve_model_data_config(self.net)  # type: ignore[no-untyped-call]
-        if file is not None:
-            self._load(model, Path(file).expanduser())
+        if path is not None:
+            self._load(model, path)
+        if kept is not None and path == kept:
+            logger.info("the features are computed by the weights in %s", kept)
+        elif kept is not None and path is not None:
+            _keep(path, kept)
         self.net.to(memory_format=torch.channels_last)  # a third faster on a CPU
         self.name = f"timm:{model}"
         self.size: tuple[int, int] = tuple(config["input_size"][1:])
@@ -141,7 +156,9 @@ class TimmFeatures(Extractor):
         try:
             tensors = load_file(path)
         except (OSError, SafetensorError) as error:
-            raise EvaluationError(f"{path} cannot be read as safetensors: {error}") from error
+            raise EvaluationError(
+                f"{path} cannot be read as safetensors: {reason(error)}. Give another: --features timm:{model}=FILE"
+            ) from error
         head = self.net.pretrained_cfg.get("classifier") or ()  # only its tensors may be left over
         for name in (head,) if isinstance(head, str) else head:
             tensors = {key: value for key, value in tensors.items() if not key.startswith(f"{name}.")}
@@ -152,9 +169,43 @@ class TimmFeatures(Extractor):
             raise EvaluationError(f"{path} does not hold the weights of timm's {model}: {message}") from error
 
     def forward(self, images: Tensor) -> tuple[Tensor, None]:
+        size = CHUNK * torch.get_num_threads() if images.device.type == "cpu" else max(len(images), 1)
+        return torch.cat([self._features(part) for part in torch.split(images, size)]), None
+
+    def _features(self, images: Tensor) -> Tensor:
         x = _resized(_three_channels(images).float(), self.size, self.mode)
         features: Tensor = self.net((x - self.mean) / self.std)
-        return features.flatten(1), None
+        return features.flatten(1)
+
+
+def _cannot_fetch(model: str, error: Exception) -> str:
+    """The message about weights of timm's that are not at hand: how to get them, once, onto a machine offline."""
+    from timm.models import get_pretrained_cfg
+
+    config: Any = get_pretrained_cfg(model)
+    repository = config.hf_hub_id if config else None
+    source = f"model.safetensors from https://huggingface.co/{repository}" if repository else "them"
+    give = f"--features timm:{model}=FILE"
+    if model == GENERAL:
+        give = "--features auto=FILE (in Python: features='auto=FILE'), of which ganzoo keeps a copy"
+    digits = "; digits of MNIST need none of this, by --features mnist" if model == GENERAL else ""
+    return (
+        f"timm's weights of {model} cannot be fetched: {str(error).rstrip('.')}. Download {source} where there is a "
+        f"network, and pass the file: {give}{digits}"
+    )
+
+
+def _keep(path: Path, kept: Path) -> None:
+    """Copy a file of weights to where later measurements look for it. A failure is only a warning."""
+    try:
+        if kept.exists() and file_hash(kept) == file_hash(path):
+            return
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(kept, shared=True) as temporary:
+            shutil.copyfile(path, temporary)
+        logger.info("a copy of %s is kept in %s: later measurements need no file", path, kept)
+    except OSError as error:
+        logger.warning("%s cannot be written, so later measurements need %s again: %s", kept, path, reason(error))
 
 
 def _resized(images: Tensor, size: tuple[int, int], mode: str) -> Tensor:
@@ -165,6 +216,20 @@ def _resized(images: Tensor, size: tuple[int, int], mode: str) -> Tensor:
 
 def _three_channels(images: Tensor) -> Tensor:
     return images.expand(-1, 3, -1, -1)
+
+
+def choose_features(features: str | None, data: str | Data) -> str:
+    """The spec of an extractor for `features`, in which "auto" or None is replaced by the features for that data.
+
+    They are those that a registered data set names ("mnist" for the digits of MNIST), and for all other data those of
+    timm's model `GENERAL`. "auto=FILE" also gives the file with their weights, where they do not ship in the package.
+    """
+    name, _, file = (features or "auto").partition("=")
+    if features is not None and name != "auto":
+        return features
+    source = registry().data.get(data) if isinstance(data, str) else None
+    chosen = (source.features if source else "") or f"timm:{GENERAL}"
+    return f"{chosen}={file}" if file and chosen != "mnist" else chosen
 
 
 def extractor(spec: str) -> Extractor:

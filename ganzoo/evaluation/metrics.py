@@ -1,5 +1,7 @@
-"""The metrics that torch-fidelity lacks: density and coverage, and the number of classes that a generator reaches."""
+"""The metrics that torch-fidelity lacks: density and coverage, diversity, and the number of classes that a generator
+reaches."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -45,6 +47,32 @@ def prdc(real: Tensor, fake: Tensor, k: int = 5) -> dict[str, float]:
         "density": balls.double().mean().item() / k,
         "coverage": covered / len(real),
     }
+
+
+class Spread:
+    """How far apart images lie in pixels, from one pass over batches of them."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.sums, self.squares = torch.zeros((), dtype=torch.double), 0.0
+
+    def add(self, images: Tensor) -> None:
+        """Count a batch of uint8 images (N, C, H, W) of one shape."""
+        pixels = images.flatten(1).float()
+        self.n += len(pixels)
+        self.sums = self.sums + pixels.sum(0, dtype=torch.double)
+        self.squares += pixels.square().sum(dtype=torch.double).item()
+
+    @property
+    def variance(self) -> float:
+        """The sum of the variances of all pixels: half of the mean squared distance between two images."""
+        return (self.squares - self.sums.square().sum().item() / self.n) / max(self.n - 1, 1)
+
+
+def diversity(fake: float, real: float) -> float:
+    """The root mean squared distance between two samples, divided by that between two real images, from the sums of
+    their variances. At 1, samples vary as much as real images; at 0, they are all the same."""
+    return math.sqrt(max(fake, 0) / max(real, 1e-12))
 
 
 def divergence(counts: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

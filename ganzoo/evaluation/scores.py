@@ -1,4 +1,4 @@
-"""Figures from features: FID, KID, Inception score, precision and recall, density and coverage, modes.
+"""Figures from features: FID, KID, Inception score, precision and recall, density and coverage, diversity, modes.
 
 torch-fidelity computes FID, KID and the Inception score from extracted features. Its own front end would cache the
 features as pickles.
@@ -6,6 +6,7 @@ features as pickles.
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,22 +14,45 @@ import torch
 from torch import Tensor
 
 from ganzoo.errors import EvaluationError, did_you_mean
-from ganzoo.evaluation.metrics import modes, prdc
+from ganzoo.evaluation.metrics import diversity, modes, prdc
 from ganzoo.rng import Rng
 
 logger = logging.getLogger("ganzoo")
 
-METRICS = ("fid", "kid", "is", "prdc", "modes")
+METRICS = ("fid", "kid", "is", "prdc", "diversity", "modes", "neighbours")
+ON_REQUEST = ("neighbours",)
+"""Metrics that are never a default."""
 NEIGHBOURS = 5
 """k of precision, recall, density and coverage."""
 AT_MOST = 10_000
 """The most real and generated samples for these four, and the most reference samples that KID draws from."""
+NEAREST_AT_MOST = 100_000
+"""The most images of the reference among which the nearest ones are looked for: half a gigabyte of 1,280 features."""
 KID_SUBSETS = 100
 KID_SUBSET = 1000
+"""The most images in each subset."""
 IS_SPLITS = 10
+LEAST = {"fid": 2, "kid": 2, "is": IS_SPLITS, "prdc": NEIGHBOURS + 1, "diversity": 2, "modes": 1, "neighbours": 1}
+"""The fewest images for each metric, on either side."""
 SURE = 0.9
 """The probability of its class above which the classifier is sure of an image, and the share of such images above which
 data counts as digits."""
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What is compared of a set of images.
+
+    Attributes:
+        features: (N, F).
+        logits: (N, groups, classes), or None if the extractor has no classes.
+        variance: the sum of the variances of all pixels.
+    """
+
+    features: Tensor
+    logits: Tensor | None
+    variance: float
+
 
 Reference = Mapping[str, Tensor]
 """What `describe` returns."""
@@ -47,25 +71,25 @@ def library() -> dict[str, Any]:
     return {**vars(metric_fid), **vars(metric_isc), **vars(metric_kid)}
 
 
-def describe(features: Tensor, logits: Tensor | None, *, digits: bool) -> dict[str, Tensor]:
+def describe(images: Extracted, *, digits: bool) -> dict[str, Tensor]:
     """The statistics of the reference that the figures need.
 
     Args:
-        features: features (N, F) of the reference's images.
-        logits: logits (N, groups, classes), or None if the extractor has no classes.
+        images: what was extracted of the reference's images.
         digits: whether the classes are those of digits.
 
     Returns:
-        The `mean` and `covariance` of the features, and at most 10,000 of the `features`. With classes, also the number
-        of `groups`. With digits, also the number of images of each of the `digits`, and the share of images that the
-        classifier is `sure` of.
+        The `mean` and `covariance` of the features, at most 100,000 of the `features` in `reference_order`, and the
+        `variance` of the pixels. With classes, also the number of `groups`. With digits, also the number of images of
+        each of the `digits`, and the share of images that the classifier is `sure` of.
     """
+    features, logits = images.features, images.logits
     statistics = library()["fid_features_to_statistics"](features)
-    subset = torch.randperm(len(features), generator=Rng(0, 0, "reference").generator)[:AT_MOST]
     reference = {
         "mean": torch.from_numpy(statistics["mu"]),
         "covariance": torch.from_numpy(statistics["sigma"]),
-        "features": features[subset],
+        "features": features[reference_order(len(features))],
+        "variance": torch.tensor(images.variance, dtype=torch.double),
     }
     if logits is not None:
         reference["groups"] = torch.tensor(logits.shape[1])
@@ -76,6 +100,11 @@ def describe(features: Tensor, logits: Tensor | None, *, digits: bool) -> dict[s
     return reference
 
 
+def reference_order(n: int) -> Tensor:
+    """The indices of those of n images whose features are kept, in random order: the first ones are a subset too."""
+    return torch.randperm(n, generator=Rng(0, 0, "reference").generator)[:NEAREST_AT_MOST]
+
+
 def check_names(metrics: Sequence[str]) -> None:
     """Refuse unknown metrics.
 
@@ -83,7 +112,7 @@ def check_names(metrics: Sequence[str]) -> None:
         EvaluationError: there is no metric of that name.
     """
     for metric in metrics:
-        if metric not in METRICS:
+        if metric not in ("default", *METRICS):
             raise EvaluationError(f"no metric is called {metric!r}: {did_you_mean(metric, METRICS)}")
 
 
@@ -94,40 +123,62 @@ def choose(
     data: str,
     features: str,
     channels: int,
-    n: int,
-    available: int,
+    images: Mapping[str, int],
 ) -> tuple[str, ...]:
     """The metrics to compute, each checked against the reference.
 
     Args:
-        metrics: their names; None: all that are possible.
+        metrics: their names; None or "default": all that are possible and need not be asked for, but not FID where it
+            would mean little.
         reference: the result of `describe`.
         data: the name of the data, for messages.
         features: the name of the extractor, for messages.
         channels: the channels of the images.
-        n: the number of samples of the generator.
-        available: the number of images in the reference.
+        images: the numbers of images by what they are; those of the reference and the held-out ones are real.
 
     Raises:
         EvaluationError: the features or the data do not allow a metric, or there are too few samples for it.
     """
     problems = _problems(reference, data, features, channels)
-    names = tuple(name for name in METRICS if (name in metrics if metrics is not None else name not in problems))
+    few = {name: _too_few(name, images) for name in METRICS}
+    wanted = set(("default",) if metrics is None else metrics)
+    if "default" in wanted:
+        possible = {name for name in METRICS if not (name in problems or few[name] or name in ON_REQUEST)}
+        if "fid" in possible - wanted and (reason := _fid_means_little(reference, images)):
+            possible.remove("fid")
+            logger.warning("kid is measured in place of fid (`--metrics fid` measures that): %s", reason)
+        wanted |= possible
+    names = tuple(name for name in METRICS if name in wanted)
     if not names:
         raise EvaluationError(f"no metric to compute: choose from {', '.join(METRICS)}")
     for name in names:
-        if name in problems:
-            raise EvaluationError(f"{name!r} {problems[name]}")
-    for name, least in (("fid", 2), ("kid", KID_SUBSET), ("is", IS_SPLITS), ("prdc", NEIGHBOURS + 1)):
-        if name in names and min(n, available) < least:
-            raise EvaluationError(
-                f"{name!r} needs {least:,} samples and as many images to compare with, not {n:,} and "
-                f"{available:,}: give more, or leave it out of the metrics"
-            )
+        if message := problems.get(name) or few[name]:
+            raise EvaluationError(f"{name!r} {message}")
     width = reference["features"].shape[1]
-    if "fid" in names and min(n, available) <= width:
-        logger.warning("FID over %d features is much too high with only %d samples", width, n)
+    if "fid" in names and (fewest := min(images.values())) <= width:
+        logger.warning("FID over %d features is much too high with only %d images", width, fewest)
     return names
+
+
+def _too_few(metric: str, images: Mapping[str, int]) -> str:
+    """Why there are too few images for a metric; empty if there are enough. Few held-out ones only cost its floor."""
+    samples, real, *_ = images.values()
+    if min(samples, real) >= LEAST[metric]:
+        return ""
+    return (
+        f"needs {LEAST[metric]:,} samples and as many images to compare with, not {samples:,} and {real:,}: give more, "
+        "or leave it out of the metrics"
+    )
+
+
+def _fid_means_little(reference: Reference, images: Mapping[str, int]) -> str:
+    """Why FID would be far too high; empty if there are enough images. A covariance of F features has rank F only from
+    F + 1 images on, and the bias of FID falls with their number."""
+    width = reference["features"].shape[1]
+    what = min(images, key=lambda name: images[name])
+    if images[what] >= 2 * width:
+        return ""
+    return f"over {width:,} features FID needs {2 * width:,} images of each kind, and there are {images[what]:,} {what}"
 
 
 def _problems(reference: Reference, data: str, features: str, channels: int) -> dict[str, str]:
@@ -147,9 +198,11 @@ def _problems(reference: Reference, data: str, features: str, channels: int) -> 
     return problems
 
 
-def score(reference: Reference, features: Tensor, logits: Tensor | None, metrics: Sequence[str]) -> dict[str, float]:
-    """The figures, by name, of samples with these features (N, F) and logits (N, groups, classes)."""
+def score(reference: Reference, images: Extracted, metrics: Sequence[str], kid_subset: int) -> dict[str, float]:
+    """The figures of images by name, except for those of neighbours."""
     functions = library()
+    features, logits = images.features, images.logits
+    some = reference["features"][:AT_MOST]
     values: dict[str, float] = {}
     if "fid" in metrics:
         statistics = functions["fid_features_to_statistics"](features)
@@ -158,7 +211,7 @@ def score(reference: Reference, features: Tensor, logits: Tensor | None, metrics
         values["fid"] = distance["frechet_inception_distance"]
     if "kid" in metrics:
         kid = functions["kid_features_to_metric"](
-            features, reference["features"], kid_subsets=KID_SUBSETS, kid_subset_size=KID_SUBSET, verbose=False
+            features, some, kid_subsets=KID_SUBSETS, kid_subset_size=kid_subset, verbose=False
         )
         values["kid"] = kid["kernel_inception_distance_mean"]
         values["kid_std"] = kid["kernel_inception_distance_std"]
@@ -166,7 +219,11 @@ def score(reference: Reference, features: Tensor, logits: Tensor | None, metrics
         inception = functions["isc_features_to_metric"](logits[:, 0], splits=IS_SPLITS)
         values["is"], values["is_std"] = inception["inception_score_mean"], inception["inception_score_std"]
     if "prdc" in metrics:
-        values |= prdc(reference["features"], features[:AT_MOST], NEIGHBOURS)
+        values |= prdc(some, features[:AT_MOST], NEIGHBOURS)
+    if "diversity" in metrics:
+        variance = features.double().var(0).sum().item()
+        values["diversity"] = diversity(variance, reference["covariance"].trace().item())
+        values["diversity_pixels"] = diversity(images.variance, reference["variance"].item())
     if "modes" in metrics and logits is not None:
         values |= _modes(reference, logits)
     return values

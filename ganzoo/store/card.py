@@ -133,19 +133,25 @@ def _command(source: str, group: Sequence[Result]) -> str:
     protocol = group[0].protocol
     features, generated = protocol["features"]["name"], protocol["generated"]
     command = f"ganzoo eval {source} --data {protocol['data']} --metrics {','.join(group[0].metrics)}"
-    return f"```\n{command} --features {features} -n {generated['n']} --seed {generated['seed']}\n```"
+    if "split" in protocol:
+        command += f" --split {protocol['split']}"
+    if (held_out := protocol.get("held_out", {}).get("data", protocol["data"])) != protocol["data"]:
+        command += f" --held-out {held_out}"
+    precision = protocol["features"].get("precision", "fp32")
+    command += f" --features {features}" + (f" --precision {precision}" if precision != "fp32" else "")
+    return f"```\n{command} -n {generated['n']} --seed {generated['seed']}\n```"
 
 
 def _score_table(group: Sequence[Result]) -> str:
     """A table with a row for each figure: its mean over the group, and its floor."""
     first, floor = group[0], group[0].floor or {}
     n = first.protocol["generated"]["n"]
-    rows = [f"| | {n:,} samples | {floor['n']:,.0f} test images |" if floor else f"| | {n:,} samples |"]
+    rows = [f"| | {n:,} samples | {first.floor_images} |" if floor else f"| | {n:,} samples |"]
     rows += ["|---|---:|---:|" if floor else "|---|---:|"]
     for name in _figures(first):
         values = [result.values[name] for result in group]
         cell = f"{mean(values):.4g}" + (f" ± {stdev(values):.1g}" if len(group) > 1 else "")
-        if name == "fid" and floor:
+        if name == "fid" and floor.get("fid"):
             cell += f" ({mean(values) / floor['fid']:.1f} x floor)"
         if f"{name}_perfect" in first.values:
             cell += f" (perfect {first.values[f'{name}_perfect']:.4g})"

@@ -11,11 +11,15 @@ from ganzoo.errors import EvaluationError
 
 logger = logging.getLogger("ganzoo")
 
-DESCRIPTIVE = ("versions.", "data")
-"""Parts of a protocol that do not decide a figure: versions of libraries, whose rounding may differ, and the name of
-the reference, whose content has a hash."""
-OPTIONAL = ("generated.classes",)
-"""Parts that only the protocols of some generators have, here of conditional ones: compared where both have them."""
+DESCRIPTIVE = ("versions.", "data", "split", "held_out.")
+"""Parts of a protocol that do not decide a figure: versions of libraries, whose rounding may differ, the name of the
+reference, whose content has a hash, and the images of the floor."""
+OPTIONAL = ("generated.classes", "split", "held_out.")
+"""Parts that only some protocols have, such as those of conditional generators: compared where both have them."""
+OF_METRICS = ("kid", "prdc", "neighbours")
+"""Parts that decide the metric of that name alone: compared where both results have it."""
+ASSUMED = {"features.precision": "fp32"}
+"""What holds for protocols from before such a part was recorded."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,21 @@ class Result:
         return self.values["fid"] / floor if floor and "fid" in self.values else None
 
     @property
+    def floor_images(self) -> str:
+        """What the floor was measured on, such as "10,000 test images"; empty without a floor."""
+        if self.floor is None:
+            return ""
+        split = self.protocol.get("held_out", {"split": "test"}).get("split")
+        kind = {"test": "test", "train": "training"}.get(split, "held-out")
+        return f"{self.floor['n']:,.0f} {kind} images"
+
+    @property
     def metrics(self) -> list[str]:
         """The metrics of these figures, as `--metrics` spells them."""
-        names = {"fid": "fid", "kid": "kid", "is": "is", "precision": "prdc", "modes": "modes"}
+        names = {
+            "fid": "fid", "kid": "kid", "is": "is", "precision": "prdc", "diversity": "diversity", "modes": "modes",
+            "neighbour_distance": "neighbours", "neighbour_median": "neighbours",
+        }  # fmt: skip
         return [metric for name, metric in names.items() if name in self.values]
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,6 +93,9 @@ def headline(results: Sequence[Mapping[str, Any]]) -> str:
         parts.append(f"fid {first['fid_multiple']:.1f} x floor")
     elif "fid" in values:
         parts.append(f"fid {values['fid']:.3g}")
+    elif "kid" in values:
+        floor = (first.get("floor") or {}).get("kid")
+        parts.append(f"kid {values['kid']:.3g}" + ("" if floor is None else f" (floor {floor:.3g})"))
     if values.get("modes_perfect", 0) > 10:
         parts.append(f"{values['modes']:,.0f} modes")
     return ", ".join(parts)
@@ -104,10 +123,13 @@ def compare(results: Sequence[Result]) -> None:
         EvaluationError: protocols that differ; names the first difference.
     """
     for other in results[1:]:
-        first_protocol, other_protocol = dict(_leaves(results[0].protocol)), dict(_leaves(other.protocol))
+        first_protocol, other_protocol = (ASSUMED | dict(_leaves(one.protocol)) for one in (results[0], other))
         for key in {**first_protocol, **other_protocol}:
             values = first_protocol.get(key), other_protocol.get(key)
-            if values[0] == values[1] or (key in OPTIONAL and None in values):
+            if values[0] == values[1] or (key.startswith(OPTIONAL) and None in values):
+                continue
+            part = key.partition(".")[0]
+            if part in OF_METRICS and not (part in results[0].metrics and part in other.metrics):
                 continue
             difference = f"{key} is {values[0]!r} and {values[1]!r}"
             if not key.startswith(DESCRIPTIVE):

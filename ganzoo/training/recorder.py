@@ -11,6 +11,7 @@ import torch
 
 from ganzoo.data.dataset import Data
 from ganzoo.evaluation.evaluator import Evaluator
+from ganzoo.evaluation.features import choose_features
 from ganzoo.files import replacing
 from ganzoo.sampling.pictures import overview
 from ganzoo.store.models import save_pretrained
@@ -20,7 +21,6 @@ from ganzoo.training.objective import Batch
 from ganzoo.training.state import State, not_finite
 from ganzoo.training.warnings import TrainingWarnings, diversity
 from ganzoo.zoo.config import TrainConfig
-from ganzoo.zoo.plugins import registry
 
 logger = logging.getLogger("ganzoo")
 
@@ -147,12 +147,11 @@ def make_evaluator(config: TrainConfig, data: Data, device: torch.device, world:
     """
     if config.eval_every is None or not world.writes:
         return None
-    named = config.data in registry().data and not config.data_options  # its test split gives a floor
     return Evaluator(
-        config.data if named else data,
+        data if config.data_options else config.data,  # by its name, its test split gives a floor
         data_dir=config.data_dir,
         metrics=("fid",),
-        features=config.eval_features,
+        features=choose_features(config.eval_features, config.data),
         n=config.eval_samples,
         image_size=config.image_size,
         channels=config.channels,

@@ -50,6 +50,8 @@ def train_command(config: Mapping[str, Any]) -> str:
     for key, value in config.items():
         if value == base.get(key) or value is None or key in LOCAL:
             continue
+        if key == "eval_samples" and config.get("eval_every") is None:
+            continue
         if key == "penalties":
             words += [word for spec in value or ["none"] for word in ("--penalty", spec)]
         elif key == "augment":

@@ -137,8 +137,8 @@ class TrainConfig:
     auto_precision: Literal["fp32", "bf16"] = "fp32"  # the meaning of "auto" where the hardware computes it natively
     log_every: int = _at_least(1, 50)
     eval_every: int | None = _at_least(1, None)  # steps between measurements of FID; None: no measurements
-    eval_samples: int = _at_least(2, 10_000)  # samples for each measurement
-    eval_features: str | None = None  # None: chosen by the data
+    eval_samples: int | None = _at_least(2, None)  # samples for each measurement; None: as for `ganzoo eval`
+    eval_features: str | None = None  # as for `ganzoo eval --features`; None: auto
     sample_every: int = _at_least(1, 500)
     checkpoint_every: int = _at_least(1, 500)
     out: str | None = None  # the run folder; None: the next free number under runs/

@@ -10,6 +10,7 @@ def register_data(register: Register) -> None:
         "ganzoo_data.loaders:digits",
         summary="10,000 handwritten digits, 28x28 grey; ships in the package",
         license="CC BY-SA 3.0",
+        features="mnist",
         recipe="digits",
     )
     register(
@@ -23,6 +24,7 @@ def register_data(register: Register) -> None:
         "ganzoo_data.loaders:stacked_mnist",
         summary="128,000 colour images of three MNIST digits, one a channel: 1,000 modes (torchvision)",
         license="CC BY-SA 3.0",
+        features="mnist",
     )
     for name, summary, license in (
         ("mnist", "70,000 handwritten digits, 28x28 grey", "CC BY-SA 3.0"),
@@ -35,10 +37,5 @@ def register_data(register: Register) -> None:
         ("svhn", "99,289 house numbers, 32x32 colour", ""),
         ("stl10", "113,000 photos, 96x96 colour", ""),
     ):
-        register(
-            name,
-            f"ganzoo_data.loaders:{name}",
-            summary=summary + " (torchvision)",
-            license=license,
-            recipe="digits" if name in ("mnist", "qmnist") else "",
-        )
+        own = {"features": "mnist", "recipe": "digits"} if name in ("mnist", "qmnist") else {}
+        register(name, f"ganzoo_data.loaders:{name}", summary=f"{summary} (torchvision)", license=license, **own)

@@ -118,13 +118,13 @@ keep("tuned", ganzoo.train(tuned).metrics["d_loss"])
 
 # Figures.
 reference = ganzoo.Data(data.items[:300], labels=None if data.labels is None else data.labels[:300])
-evaluator = ganzoo.Evaluator(reference, metrics=["fid", "prdc", "modes"], n=100, use_cache=False)
+evaluator = ganzoo.Evaluator(reference, features="mnist", metrics=["fid", "prdc", "modes"], n=100, use_cache=False)
 result = evaluator(shipped)
 assert isinstance(result, ganzoo.Result)
 keep("fid", result.values["fid"])
 keep("density", result.values["density"])
 keep("kl", result.values["kl"])
-again = ganzoo.evaluate("dcgan.digits", reference, metrics=["fid"], n=100, use_cache=False)
+again = ganzoo.evaluate("dcgan.digits", reference, features="mnist", metrics=["fid"], n=100, use_cache=False)
 assert abs(again.values["fid"] - result.values["fid"]) < 1e-3 * result.values["fid"]
 
 # The checks of a plugin's own test suite, and errors.

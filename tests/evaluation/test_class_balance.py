@@ -34,7 +34,7 @@ def unbalanced(ones):
 
 
 def measure(data, g, n=400):
-    return Evaluator(data, metrics=["fid"], n=n, use_cache=False)(g)
+    return Evaluator(data, features="mnist", metrics=["fid"], n=n, use_cache=False)(g)
 
 
 def test_classes_are_drawn_as_the_data_has_them():
@@ -47,16 +47,17 @@ def test_classes_are_drawn_as_the_data_has_them():
 
 
 def test_their_shares():
-    evaluator = Evaluator(unbalanced(60), metrics=["fid"], n=1000, use_cache=False)
+    evaluator = Evaluator(unbalanced(60), features="mnist", metrics=["fid"], n=1000, use_cache=False)
     classes = evaluator._classes(Copies())
     assert classes.bincount()[1].item() == pytest.approx(100, abs=30)  # three standard deviations
     assert torch.equal(classes, evaluator._classes(Copies()))
-    other_seed = Evaluator(unbalanced(60), metrics=["fid"], n=1000, seed=1, use_cache=False)
+    other_seed = Evaluator(unbalanced(60), features="mnist", metrics=["fid"], n=1000, seed=1, use_cache=False)
     assert not torch.equal(classes, other_seed._classes(Copies()))
 
 
 def test_other_classes_than_the_datas_come_in_turn():
-    assert Evaluator(unbalanced(60), metrics=["fid"], n=50, use_cache=False)._classes(Copies(3)) is None
+    evaluator = Evaluator(unbalanced(60), features="mnist", metrics=["fid"], n=50, use_cache=False)
+    assert evaluator._classes(Copies(3)) is None
 
 
 def test_an_unconditional_generator_has_no_classes_in_its_protocol():

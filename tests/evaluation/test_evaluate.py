@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import ganzoo
-from ganzoo import Data, EvaluationError, Evaluator, evaluate
+from ganzoo import Data, EvaluationError, Evaluator, evaluate, progress
 from ganzoo.data.dataset import load
 from ganzoo.evaluation import features
-from ganzoo.evaluation.evaluator import evaluate_sources
+from ganzoo.evaluation.measure import evaluate_sources
 from ganzoo.evaluation.metrics import divergence, modes, prdc
 from ganzoo.files import weights_hash
 from ganzoo.store import results
@@ -27,8 +27,8 @@ DIGITS = load("digits")
 
 @ganzoo.hookimpl
 def register_data(register):
-    register("halves", halves, summary="some of the digits, with a test split")
-    register("some", some, summary="some of the digits")
+    register("halves", halves, summary="some of the digits, with a test split", features="mnist")
+    register("some", some, summary="some of the digits", features="mnist")
 
 
 def halves(split="train"):
@@ -93,7 +93,8 @@ class Pixels(features.Extractor):
 
 def test_a_set_against_itself():
     items = DIGITS.items[:1500]
-    result = evaluate(Repeats(items), Data(items), n=1500, metrics=("fid", "prdc"), use_cache=False)
+    settings = {"features": "mnist", "metrics": ("fid", "prdc")}
+    result = evaluate(Repeats(items), Data(items), n=1500, use_cache=False, **settings)
     assert abs(result.values["fid"]) < 1e-3
     assert [result.values[name] for name in ("precision", "recall", "coverage")] == [1, 1, 1]
     assert result.floor is None
@@ -193,7 +194,7 @@ def test_modes_of_real_digits():
 
 def test_modes_of_one_digit():
     evaluator = Evaluator("some", n=1000)
-    assert evaluator.metrics == ("fid", "kid", "is", "prdc", "modes")
+    assert evaluator.metrics == ("fid", "kid", "is", "prdc", "diversity", "modes")
     threes = evaluator(Draws(SOME.items[SOME.labels == 3][:100])).values
     alike = evaluator(Draws(SOME.items)).values
     share = (SOME.labels == 3).double().mean().item()
@@ -231,9 +232,9 @@ def test_shared_channels_are_looked_at_once_and_count_the_same():
 
 def test_modes_want_digits():
     noise = Data(torch.randint(256, (1000, 1, 28, 28), generator=torch.Generator().manual_seed(0)).byte())
-    assert "modes" not in Evaluator(noise, n=1000).metrics
+    assert "modes" not in Evaluator(noise, features="mnist", n=1000).metrics
     with pytest.raises(EvaluationError, match="sure of"):
-        Evaluator(noise, n=1000, metrics=["modes"])
+        Evaluator(noise, features="mnist", n=1000, metrics=["modes"])
 
 
 # Protocol
@@ -281,6 +282,22 @@ def test_versions_are_a_warning_and_no_refusal(caplog):
     in_turn = {**PROTOCOL, "generated": {**PROTOCOL["generated"], "classes": "in turn"}}
     with pytest.raises(EvaluationError, match="classes is 'as in the data' and 'in turn'"):
         results.compare([replace(one, protocol=by_class), replace(one, protocol=in_turn)])
+
+
+def test_figures_of_another_precision_are_never_put_beside_them(caplog):
+    g = Draws(DIGITS.items)
+    one, half = (evaluate(g, "some", n=100, metrics=["fid"], precision=precision) for precision in ("fp32", "bf16"))
+    assert half.values["fid"] == pytest.approx(one.values["fid"], rel=0.2)
+    assert half.values != one.values
+    with pytest.raises(EvaluationError, match=r"features\.precision is 'fp32' and 'bf16'"):
+        results.compare([one, half])
+    features_ = {key: value for key, value in one.protocol["features"].items() if key != "precision"}
+    old = replace(one, protocol={**one.protocol, "features": features_})  # before there was a choice
+    results.compare([one, old, one])
+    with pytest.raises(EvaluationError, match=r"features\.precision is 'fp32' and 'bf16'"):
+        results.compare([old, half])
+    with pytest.raises(EvaluationError, match="fp32 or bf16, not 'fp16'"):
+        Evaluator("some", precision="fp16")
 
 
 def test_files_without_results_are_refused(ganzoo_cli, workplace):
@@ -331,9 +348,13 @@ def test_a_cached_result_is_not_computed_again(ganzoo_cli, run, tmp_path, monkey
     cache = tmp_path / "cache"
     monkeypatch.setenv("GANZOO_CACHE", str(cache))
     command = ("eval", "./run", "--data", "halves", "-n", 128, "--metrics", "fid,modes", "--json")
+    monkeypatch.setattr(progress, "PLAIN", 0)
     code, out, err = ganzoo_cli(*command)
     assert code == 0, err
     assert "measuring 128 samples" in err
+    assert "1500 of 1500 images of halves" in err
+    assert "128 of 128 held-out images of halves" in err
+    assert "64 of 128 samples of ./run" in err
     (result,) = json.loads(out)
     assert result["weights"]["kind"] == "ema"
     assert result["fid_multiple"] > 1
@@ -374,6 +395,8 @@ def test_eval_prints_a_table_and_its_protocol(ganzoo_cli):
         "recall",
         "density",
         "coverage",
+        "diversity",
+        "diversity_pixels",
         "modes",
         "kl",
         "confident",
@@ -390,7 +413,7 @@ def test_eval_prints_a_table_and_its_protocol(ganzoo_cli):
 def test_a_cache_that_cannot_be_written_costs_no_figures(tmp_path, monkeypatch, caplog):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "file"))
-    result = evaluate(Draws(DIGITS.items), Data(DIGITS.items[:500]), n=100, metrics=["fid"])
+    result = evaluate(Draws(DIGITS.items), Data(DIGITS.items[:500]), features="mnist", n=100, metrics=["fid"])
     assert result.values["fid"] > 0
     assert "cannot be written" in caplog.text
 
@@ -470,8 +493,12 @@ def test_inception_is_never_unpickled_unread(tmp_path):
         (("--features", "timm:resnet17"), "did you mean 'resnet"),
         (("--features", "timm:"), "timm has no model"),
         (("--features", "timm:resnet18=nowhere.safetensors"), "cannot be read"),
-        (("-n", 999), "'kid' needs 1,000 samples"),
+        (("-n", 1, "--metrics", "kid"), "'kid' needs 2 samples"),
         (("-n", 5, "--metrics", "prdc"), "'prdc' needs 6"),
+        (("--split", "test"), "'split'"),
+        (("--held-out", "digits"), "are the reference itself"),
+        (("--held-out", "gaussian"), "gaussian holds no images"),
+        (("--precision", "fp16"), "fp32 or bf16"),
         (("--raw",), "--raw is for run folders"),
         (("--data", "gaussian"), "no images"),
         (("--data", "digts"), "did you mean 'digits'"),

@@ -1,5 +1,6 @@
 """What a person sees where there is no terminal; the live line of a terminal is tested with the command line."""
 
+import io
 import logging
 
 import pytest
@@ -25,6 +26,30 @@ def test_counting_says_now_and_then_how_far_it_is(lines, monkeypatch):
 def test_counting_is_quiet_while_it_is_quick(lines):
     with counting(10, "images") as tell:
         tell(10)
+    assert lines.messages == []
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_counting_during_a_training_has_a_line_below_its_own(lines, monkeypatch):
+    """A terminal has room for one live display."""
+    monkeypatch.setattr("sys.stderr", Terminal())
+    with Progress(200) as shown:
+        with counting(10, "images") as tell:  # before the first step
+            tell(10)
+        shown.step(50)
+        shown.log(ENTRY)
+        with counting(10, "samples") as tell:
+            tell(7)
+            assert [(task.description, task.completed) for task in shown.live.tasks][1:] == [("samples", 7)]
+        assert len(shown.live.tasks) == 1
+        assert shown.live.tasks[0].description.startswith("D 1.250")
+    with counting(10, "more") as tell:
+        tell(10)
+    assert Progress.shown is None
     assert lines.messages == []
 
 

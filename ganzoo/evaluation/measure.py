@@ -1,0 +1,127 @@
+"""Measuring generators by their SOURCE, with a cache of the results."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from ganzoo.data.dataset import Data
+from ganzoo.errors import EvaluationError
+from ganzoo.evaluation.evaluator import Evaluator, pixels
+from ganzoo.evaluation.figures_cache import cache_path, read_figures, write_figures
+from ganzoo.evaluation.neighbours import check_picture
+from ganzoo.files import weights_hash
+from ganzoo.sampling.draw import blocks
+from ganzoo.store.results import Result
+from ganzoo.store.runs import load_run
+from ganzoo.store.source import find, from_pretrained, is_model
+
+logger = logging.getLogger("ganzoo")
+
+
+def evaluate(
+    g: nn.Module | str | Path,
+    data: str | Data,
+    *,
+    raw: bool = False,
+    device: torch.device | str = "cpu",
+    use_cache: bool = True,
+    neighbours: str | Path | None = None,
+    **settings: Any,
+) -> Result:
+    """Measure one generator. For several, or during training, build an `Evaluator` once.
+
+    Args:
+        g: a generator, or a SOURCE, as for `from_pretrained`.
+        data: a data spec, or `ganzoo.Data` with images: the reference, as for `Evaluator`.
+        raw: for a run folder, measure the generator that the optimizer updates, not the averaged one.
+        device: the device that computes the features and, for a SOURCE, the samples.
+        use_cache: keep the reference, and the result of a SOURCE, in the cache folder.
+        neighbours: a file for a picture of the samples that are nearest to images of the reference, as for
+            `Evaluator.__call__`. It adds "neighbours" to the metrics.
+        **settings: `data_dir`, `split`, `held_out`, `metrics`, `features`, `n`, `seed` and `precision` of `Evaluator`.
+
+    Returns:
+        The figures, with their protocol and the floor.
+
+    Raises:
+        EvaluationError: the generator cannot be measured, as for `Evaluator`.
+        DataError: the data is missing or cannot be read.
+        UnknownNameError: there are no weights or no data of that name.
+        WeightsError: the model folder is damaged or does not fit.
+        CheckpointError: the run folder has no whole checkpoint.
+        HubError: the weights cannot be fetched.
+    """
+    common: dict[str, Any] = {"device": device, "use_cache": use_cache}
+    if isinstance(g, nn.Module):
+        evaluator = Evaluator(data, **common, **_shape_of(g), **_with_neighbours(settings, neighbours))
+        return evaluator(g, neighbours=neighbours)
+    return evaluate_sources([str(g)], data, raw=raw, neighbours=neighbours, **common, **settings)[0]
+
+
+def evaluate_sources(
+    sources: Sequence[str],
+    data: str | Data,
+    *,
+    raw: bool = False,
+    device: torch.device | str = "cpu",
+    use_cache: bool = True,
+    neighbours: str | Path | None = None,
+    **settings: Any,
+) -> list[Result]:
+    """As `evaluate`, for several SOURCEs. The reference is prepared once for each shape of images. A picture of
+    neighbours shows one SOURCE only."""
+    if neighbours is not None and len(sources) > 1:
+        raise EvaluationError(f"{neighbours} can show the neighbours of one SOURCE, not of {len(sources)}")
+    settings = _with_neighbours(settings, neighbours)
+    evaluators: dict[tuple[int | None, int], Evaluator] = {}
+    results = []
+    for source, g in _generators(sources, raw):
+        g.to(device)
+        shape = _shape_of(g)
+        key = (shape["image_size"], shape["channels"])
+        if key not in evaluators:
+            evaluators[key] = Evaluator(data, device=device, use_cache=use_cache, **shape, **settings)
+        results.append(_measure(evaluators[key], g, source, "raw" if raw else "ema", neighbours))
+    return results
+
+
+def _with_neighbours(settings: dict[str, Any], neighbours: str | Path | None) -> dict[str, Any]:
+    """The settings, with the metric that a picture of neighbours takes."""
+    if neighbours is None:
+        return settings
+    check_picture(Path(neighbours))
+    metrics = settings.get("metrics")
+    return {**settings, "metrics": [*(("default",) if metrics is None else metrics), "neighbours"]}
+
+
+def _generators(sources: Sequence[str], raw: bool) -> Iterator[tuple[str, nn.Module]]:
+    for source in sources:
+        folder = find(source) if raw else None
+        if folder is not None and is_model(folder):
+            raise EvaluationError(f"{source} holds only the averaged generator: --raw is for run folders")
+        yield source, load_run(folder, "generator") if folder is not None else from_pretrained(source)
+
+
+def _measure(evaluator: Evaluator, g: nn.Module, source: str, kind: str, neighbours: str | Path | None) -> Result:
+    """The result of a generator, computed, or from the cache if there is nothing to draw."""
+    weights = {"sha256": weights_hash(g), "kind": kind}
+    network = [f"{type(g).__module__}.{type(g).__qualname__}", g.config]
+    protocol = evaluator.protocol_of(g)
+    key = [network, weights, evaluator.metrics, protocol, evaluator.device.type]
+    path = cache_path("result", key, "json")
+    if neighbours is None and evaluator.use_cache and (values := read_figures(path)):
+        return Result(source, weights, values, evaluator.floor, protocol)
+    logger.info("measuring %d samples of %s", evaluator.n, source)
+    result = evaluator(g, source=source, kind=kind, neighbours=neighbours)
+    if evaluator.use_cache:
+        write_figures(path, result.values)
+    return result
+
+
+def _shape_of(g: nn.Module) -> dict[Literal["image_size", "channels"], Any]:
+    _, channels, height, width = pixels(next(blocks(g, 1))).shape
+    return {"image_size": height if height == width else None, "channels": channels}

@@ -104,6 +104,8 @@ class Progress:
         line = f"D {entry['d_loss']:.3f}  G {entry['g_loss']:.3f}" if "d_loss" in entry and "g_loss" in entry else ""
         if "accuracy" in entry:
             line += f"  D right {entry['accuracy']:.0%}"
+        if "diversity" in entry:
+            line += f"  diversity {entry['diversity']:.2f}"
         if "fid" in entry:
             line += f"  FID {entry['fid']:.3g}"
         line += f"  {entry['images_per_second']:,.0f} images/s"

@@ -95,8 +95,12 @@ def choose_augmentation(config: TrainConfig, data: Data) -> TrainConfig:
     if config.augment != [AUTO]:
         return config
     few = data.is_image and len(data.items) < FEW and data.items.shape[1] in (1, 3)
-    takes = "augment" in inspect.signature(resolve(_objective(config))).parameters
-    return config.replace(augment=[ADA] if few and takes else [])
+    return config.replace(augment=[ADA] if few and takes_augmentation(config) else [])
+
+
+def takes_augmentation(config: TrainConfig) -> bool:
+    """Whether the architecture's objective takes an augmentation."""
+    return "augment" in inspect.signature(resolve(_objective(config))).parameters
 
 
 def _objective(config: TrainConfig) -> Any:

@@ -53,7 +53,7 @@ class Recorder:
         self.config, self.folder, self.state, self.world, self.on_log = config, folder, state, world, on_log
         self.draws = data.is_image and world.writes
         self.evaluator = evaluator
-        self.warnings = TrainingWarnings()
+        self.warnings = TrainingWarnings(config, data)
         self.entry: Log = {"step": state.step}
         self.improved = False
         self._logged_at, self._logged_step = time.perf_counter(), state.step

@@ -1,7 +1,9 @@
 """Signs that a training goes wrong, each reported once with advice."""
 
 import logging
+from collections import deque
 from collections.abc import Mapping
+from statistics import median
 from typing import Any
 
 import torch
@@ -9,26 +11,32 @@ from torch import Tensor
 
 from ganzoo.data.dataset import Data
 from ganzoo.training.augment import ADA
-from ganzoo.training.build import FEW, Players
+from ganzoo.training.build import FEW, Players, takes_augmentation
 from ganzoo.zoo.config import TrainConfig
 from ganzoo.zoo.plugins import registry
 
 logger = logging.getLogger("ganzoo")
 
-COLLAPSED = 0.1
+ALIKE = 0.2
 """Diversity below which samples are nearly alike."""
 OVERPOWERED = 0.01
 """Loss of D, in nats or margins, below which G gets hardly any gradient."""
+READINGS = 5
+"""Log lines whose median counts, so that neither one bad line nor one good line decides."""
+RISING = 1.5
+"""The factor by which diversity grows over these lines while samples still become varied, as they do at the start."""
 VERY_FEW = 1000
 """Images below which D may remember them in any case."""
-LINES = 3
-"""Consecutive log lines with a sign before it is reported: each sign can appear briefly early in training."""
 
-ADVICE = {
-    "collapse": "the samples are nearly alike (diversity {diversity:.3f} of the data's): mode collapse. Try "
-    "--penalty r1, --loss rpgan with --penalty r1 --penalty r2, --pack 2, or a lower --lr",
-    "overpowered": "the discriminator separates all items (loss {d_loss:.4f}) and teaches the generator little. Try "
-    "--penalty r1, a lower --set d_lr, --augment color,translation, or more data",
+LEARNED = (
+    "generator", "discriminator", "loss", "penalties", "pack", "batch_size", "n_critic", "optimizer", "lr", "d_lr",
+    "betas", "eps",
+)  # fmt: skip
+"""Settings that decide whether a training is stable."""
+
+MESSAGES = {
+    "collapse": "the samples are nearly alike (diversity {diversity:.2f} of the data's): mode collapse",
+    "overpowered": "the discriminator separates all items (loss {d_loss:.4f}) and teaches the generator little",
 }
 
 
@@ -43,31 +51,57 @@ def diversity(fake: Tensor, real: Tensor) -> Tensor:
 
 
 class TrainingWarnings:
-    """Watches the log lines of a run."""
+    """Watches the log lines of a run.
 
-    def __init__(self) -> None:
-        self.lines = dict.fromkeys(ADVICE, 0)
+    Args:
+        config: the run's settings, which decide the advice.
+        data: the training data.
+    """
+
+    def __init__(self, config: TrainConfig, data: Data) -> None:
+        self.config, self.data = config, data
+        self.lines: deque[Mapping[str, Any]] = deque(maxlen=READINGS)
+        self.reported: set[str] = set()
 
     def check(self, entry: Mapping[str, Any]) -> None:
-        """Warn of the signs in the lines so far, once each."""
-        signs = {
-            "collapse": entry.get("diversity", 1.0) < COLLAPSED,
-            # A critic's loss is a distance and no such sign: it is below 0.
-            "overpowered": 0 <= entry.get("d_loss", 1.0) < OVERPOWERED and entry.get("accuracy", 0.0) > 0.99,
-        }
-        for name, present in signs.items():
-            if self.lines[name] >= LINES:
-                continue  # reported already
-            self.lines[name] = self.lines[name] + 1 if present else 0
-            if self.lines[name] == LINES:
-                logger.warning("step %d: %s", entry["step"], ADVICE[name].format(**entry))
+        """Warn of the signs in the last lines, once each."""
+        self.lines.append(entry)
+        if len(self.lines) < READINGS:
+            return
+        for name in MESSAGES:
+            if name not in self.reported and getattr(self, f"_{name}")():
+                self.reported.add(name)
+                advice = ", or ".join(self._advice())
+                logger.warning("step %d: %s. Try %s", entry["step"], MESSAGES[name].format(**entry), advice)
+
+    def _collapse(self) -> bool:
+        values = [line["diversity"] for line in self.lines if "diversity" in line]
+        return len(values) == READINGS and median(values) < ALIKE and values[-1] < max(RISING * values[0], ALIKE / 2)
+
+    def _overpowered(self) -> bool:
+        # A critic's loss is a distance and no such sign: it is below 0.
+        lines = [line for line in self.lines if line.get("accuracy", 0.0) > 0.99 and line.get("d_loss", -1.0) >= 0]
+        return 2 * len(lines) > READINGS and median(line["d_loss"] for line in lines) < OVERPOWERED
+
+    def _advice(self) -> list[str]:
+        """What helps, of what the run does not have already; the surest first."""
+        config, advice = self.config, []
+        recipe = TrainConfig(config.architecture).to_dict()
+        own = [key for key in LEARNED if getattr(config, key) != recipe[key]]
+        if own:
+            advice.append(f"the default recipe, which differs in {', '.join(own)}")
+        if self.data.is_image and len(self.data.items) < FEW and not config.augment and takes_augmentation(config):
+            advice.append("--augment ada")
+        rates = f"--lr {config.lr / 4:g}" + (f" --set d_lr={config.d_lr / 4:g}" if config.d_lr else "")
+        return [*advice, rates]
 
 
 def announce(config: TrainConfig, data: Data, players: Players) -> None:
     """Say before training whether the data has a recipe of its own, what is done about few images, and how ADA's
     probability is chosen under a loss by which it cannot be steered."""
-    if config.recipe == "default" and config.data in (registry().architecture(config.architecture).recipes or {}):
-        logger.info("%s has a recipe of its own: --recipe %s", config.data, config.data)
+    own = registry().data[config.data].recipe if config.data in registry().data else ""
+    if config.recipe == "default" and own in (registry().architecture(config.architecture).recipes or {}):
+        logger.info("%s has a recipe of its own: --recipe %s", config.data, own)
     count, augmentation = len(data.items), players.augmentation
     if data.is_image and count < FEW and ADA in augmentation:
         logger.info(

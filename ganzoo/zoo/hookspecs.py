@@ -37,8 +37,9 @@ def register_penalties(register: Register) -> None:
 
 @hookspec
 def register_data(register: Register) -> None:
-    """`register(name, loader, *, summary="", license="", features="")`; `loader(data_dir, **options)` returns a
-    `ganzoo.Data`, and `ganzoo eval --features auto` takes `features`, such as "mnist"."""
+    """`register(name, loader, *, summary="", license="", features="", recipe="")`; `loader(data_dir, **options)`
+    returns a `ganzoo.Data`. `ganzoo eval --features auto` takes `features`, such as "mnist", and training suggests
+    `recipe` where the architecture has one of that name."""
 
 
 @hookspec

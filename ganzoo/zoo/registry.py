@@ -58,12 +58,14 @@ class Component(Entry):
 
 @dataclass(frozen=True)
 class DataSource(Entry):
-    """A data set and its loader. `features` are those by which generators of it are compared, or empty."""
+    """A data set and its loader. `features` are those by which generators of it are compared, or empty; `recipe` is the
+    name of the recipes that were tuned to it, or empty."""
 
     loader: Target
     _: KW_ONLY
     license: str = ""
     features: str = ""
+    recipe: str = ""
 
     def targets(self) -> dict[str, Target]:
         return {"loader": self.loader}

@@ -1,4 +1,4 @@
-"""Data sets by name: the digits that ship in the package, and data sets of torchvision."""
+"""Data sets by name: digits and sprites, which need no download, and data sets of torchvision."""
 
 from ganzoo import Register, hookimpl
 
@@ -11,6 +11,13 @@ def register_data(register: Register) -> None:
         summary="10,000 handwritten digits, 28x28 grey; ships in the package",
         license="CC BY-SA 3.0",
         features="mnist",
+        recipe="digits",
+    )
+    register(
+        "sprites",
+        "ganzoo_data.sprites:sprites",
+        summary="10,000 creatures in 8 colours, 32x32 colour; drawn by code",
+        license="Apache-2.0",
     )
     register(
         "stacked_mnist",
@@ -30,11 +37,5 @@ def register_data(register: Register) -> None:
         ("svhn", "99,289 house numbers, 32x32 colour", ""),
         ("stl10", "113,000 photos, 96x96 colour", ""),
     ):
-        features = "mnist" if name in ("mnist", "qmnist") else ""
-        register(
-            name,
-            f"ganzoo_data.loaders:{name}",
-            summary=summary + " (torchvision)",
-            license=license,
-            features=features,
-        )
+        own = {"features": "mnist", "recipe": "digits"} if name in ("mnist", "qmnist") else {}
+        register(name, f"ganzoo_data.loaders:{name}", summary=f"{summary} (torchvision)", license=license, **own)

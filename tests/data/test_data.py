@@ -62,6 +62,22 @@ def test_torchvision_names_read_torchvisions_files(tmp_path):
         load("mnist", str(tmp_path), options={"split": "valid"})
 
 
+def test_sprites_are_symmetric_creatures_in_the_colour_of_their_class():
+    data = load("sprites", options={"n": 200})
+    assert data.items.shape == (200, 3, 32, 32)
+    assert data.digest() == load("sprites", options={"n": 200}).digest()
+    assert torch.equal(data.items, data.items.flip(3))
+    assert len({image.numpy().tobytes() for image in data.items}) == 200
+    of = {name: data.labels == i for i, name in enumerate(data.classes)}
+    assert all(own.any() for own in of.values())
+    colours = data.items[:, :, 8:24, 8:24].float().mean((2, 3))
+    assert colours[of["red"]].argmax(1).bincount(minlength=3).argmax() == 0
+    assert colours[of["green"]].argmax(1).bincount(minlength=3).argmax() == 1
+    assert colours[of["blue"]].argmax(1).bincount(minlength=3).argmax() == 2
+    with pytest.raises(DataError, match="at least 1"):
+        load("sprites", options={"n": 0})
+
+
 def test_stacked_mnist_is_three_digits_drawn_by_counter(tmp_path):
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)

@@ -53,7 +53,15 @@ def test_counting_during_a_training_has_a_line_below_its_own(lines, monkeypatch)
     assert lines.messages == []
 
 
-ENTRY = {"step": 50, "d_loss": 1.25, "g_loss": 0.5, "accuracy": 0.75, "images_per_second": 1234.5, "seconds": 10.0}
+ENTRY = {
+    "step": 50,
+    "d_loss": 1.25,
+    "g_loss": 0.5,
+    "accuracy": 0.75,
+    "diversity": 0.5,
+    "images_per_second": 1234.5,
+    "seconds": 10.0,
+}
 
 
 def test_training_prints_a_line_for_each_entry_of_the_log(capsys):
@@ -62,8 +70,8 @@ def test_training_prints_a_line_for_each_entry_of_the_log(capsys):
         shown.log(ENTRY)
         shown.log({**ENTRY, "step": 100, "fid": 12.345})
     first, second = capsys.readouterr().err.splitlines()
-    assert first == "step 50/200  D 1.250  G 0.500  D right 75%  1,234 images/s  30 s left"
-    assert second == "step 100/200  D 1.250  G 0.500  D right 75%  FID 12.3  1,234 images/s  10 s left"
+    assert first == "step 50/200  D 1.250  G 0.500  D right 75%  diversity 0.50  1,234 images/s  30 s left"
+    assert second == "step 100/200  D 1.250  G 0.500  D right 75%  diversity 0.50  FID 12.3  1,234 images/s  10 s left"
 
 
 def test_a_quiet_training_prints_nothing(capsys):

@@ -117,7 +117,9 @@ def test_a_record_of_a_run(tmp_path):
     run = ganzoo.train(ganzoo.TrainConfig("vanilla", out=str(tmp_path / "run"), **settings))
     evaluator = ganzoo.Evaluator("digits", metrics=("fid", "prdc", "modes"), n=300)
     made = leaderboard.record(run.folder, evaluator)
-    assert made["command"] == "ganzoo train vanilla --set 'generator.hidden=[8]' --augment none --steps 4 --batch-size 16"
+    assert (
+        made["command"] == "ganzoo train vanilla --set 'generator.hidden=[8]' --augment none --steps 4 --batch-size 16"
+    )
     assert [point["step"] for point in made["curve"]] == [2, 4]
     assert made["images"] == 64
     assert made["curve"][1]["fid"] == pytest.approx(made["result"]["values"]["fid"])

@@ -173,7 +173,7 @@ def watched(lines, caplog, **settings):
     return [int(message.split()[1].rstrip(":")) for message in caplog.messages]
 
 
-FINE = {}
+FINE: dict[str, float] = {}
 ALIKE, APART = {"diversity": 0.05}, {"d_loss": 0.001, "accuracy": 1.0}
 
 

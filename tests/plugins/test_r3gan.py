@@ -47,7 +47,14 @@ def test_the_recipe_is_the_authors_preset():
     assert (config.betas, config.eps, config.penalties) == ([0.0, 0.9], 1e-8, ["r1=0.05", "r2=0.05"])
     assert config.flip
     assert config.conditional
-    assert config.schedules == {"lr": 5e-5, "r1": 0.005, "r2": 0.005, "beta2": 0.99, "ema_halflife": 5e6}
+    assert config.schedules == {
+        "lr": 5e-5,
+        "r1": 0.005,
+        "r2": 0.005,
+        "beta2": 0.99,
+        "ema_halflife": 5e6,
+        "augment_p": 0.55,
+    }
     assert config.schedule_steps * config.batch_size == pytest.approx(2e7, rel=1e-4)
     assert config.ema_halflife == 0
 

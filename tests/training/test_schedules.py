@@ -11,6 +11,7 @@ from crash import interrupted_run
 from ganzoo import ConfigError, TrainConfig
 from ganzoo.rng import stream_seed
 from ganzoo.store import runs
+from ganzoo.training.augment import Augmentation
 from ganzoo.training.schedules import Schedules, ema_decay, halflife_decay
 from ganzoo_losses.penalties import R1
 
@@ -20,11 +21,11 @@ def config(**settings):
 
 
 def test_a_number_goes_to_its_final_value_along_half_a_cosine_and_stays():
-    numbers = Schedules(config(lr=2e-4, schedules={"lr": 5e-5}, schedule_steps=4), [])
+    numbers = Schedules(config(lr=2e-4, schedules={"lr": 5e-5}, schedule_steps=4), [], Augmentation())
     assert [numbers.value("lr", step) for step in (0, 2, 4, 7)] == pytest.approx([2e-4, 1.25e-4, 5e-5, 5e-5])
     quarter = 5e-5 + 1.5e-4 * (1 + math.cos(math.pi / 4)) / 2
     assert numbers.value("lr", 1) == pytest.approx(quarter)
-    over_all = Schedules(config(lr=2e-4, schedules={"lr": 5e-5}), [])
+    over_all = Schedules(config(lr=2e-4, schedules={"lr": 5e-5}), [], Augmentation())
     assert over_all.value("lr", 4) == pytest.approx(1.25e-4)
 
 
@@ -33,7 +34,7 @@ def test_they_reach_the_optimizers_and_the_penalties():
     penalty.name = "r1"
     schedules = {"lr": 1e-4, "beta2": 0.99, "r1": 0.05}
     settings = {"lr": 1e-3, "betas": [0.0, 0.9], "penalties": ["r1=0.5"]}
-    numbers = Schedules(config(schedules=schedules, **settings), [penalty])
+    numbers = Schedules(config(schedules=schedules, **settings), [penalty], Augmentation())
     parameter = torch.nn.Parameter(torch.ones(1))
     optimizers = {name: torch.optim.Adam([parameter]) for name in ("g", "d")}
     numbers.apply(8, optimizers)
@@ -56,7 +57,7 @@ def test_d_follows_the_shared_rate_unless_it_has_its_own():
         ({"schedules": {"d_lr": 1e-5}}, (1e-3, 1e-5)),
         ({"lr_schedule": "linear"}, (0.0, 0.0)),
     ):
-        Schedules(config(lr=1e-3, **settings), []).apply(8, optimizers)
+        Schedules(config(lr=1e-3, **settings), [], Augmentation()).apply(8, optimizers)
         rates = tuple(optimizers[name].param_groups[0]["lr"] for name in ("g", "d"))
         assert rates == pytest.approx(expected), settings
 
@@ -65,9 +66,9 @@ def test_the_decay_of_the_average():
     assert halflife_decay(1000, 1000) == 0.5
     assert halflife_decay(1000, 100) ** 10 == pytest.approx(0.5)
     assert halflife_decay(0, 100) == 0
-    numbers = Schedules(config(ema_halflife=0.0, schedules={"ema_halflife": 64}, schedule_steps=4), [])
+    numbers = Schedules(config(ema_halflife=0.0, schedules={"ema_halflife": 64}, schedule_steps=4), [], Augmentation())
     assert [numbers.decay(step) for step in (0, 2, 4)] == pytest.approx([0, 0.5 ** (16 / 32), 0.5 ** (16 / 64)])
-    ramp = Schedules(config(ema_decay=0.5, schedules={"ema_decay": 0.9}, schedule_steps=4), [])
+    ramp = Schedules(config(ema_decay=0.5, schedules={"ema_decay": 0.9}, schedule_steps=4), [], Augmentation())
     assert ramp.decay(0) == ema_decay(0, 0.5) == 0.1
     assert ramp.decay(10_000) == pytest.approx(0.9)
 
@@ -139,7 +140,7 @@ def test_r3gans_paper_recipe_is_the_authors_preset_for_cifar():
     assert (paper.batch_size, paper.lr, paper.betas) == (512, 2e-4, [0.0, 0.9])
     assert (paper.flip, paper.conditional, paper.loss) == (True, True, "rpgan")
     assert paper.penalties == ["r1=0.05", "r2=0.05"]
-    final = {"lr": 5e-5, "r1": 0.005, "r2": 0.005, "beta2": 0.99, "ema_halflife": 5e6}
+    final = {"lr": 5e-5, "r1": 0.005, "r2": 0.005, "beta2": 0.99, "ema_halflife": 5e6, "augment_p": 0.55}
     assert paper.schedules == final
     assert paper.schedule_steps == 20_000_000 // 512
     g, d = ganzoo.create("r3gan", image_size=32, generator=paper.generator, discriminator=paper.discriminator)

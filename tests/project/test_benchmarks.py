@@ -1,6 +1,7 @@
 """The benchmark suite: both sides train the same networks, and it reports what it promises. No timing is asserted."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,10 @@ from ganzoo.training.build import build_players
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import leaderboard
 import run
+import search
+import sets
 import textbook
+import trial
 from sides import CASES
 
 
@@ -129,3 +133,56 @@ def test_a_record_of_a_run(tmp_path):
     assert row.startswith(f"| `{made['command']}` | 2 |")
     kl = (made["result"]["values"]["kl"] + 0.5) / 2
     assert f"{kl:.2g} ± " in row
+
+
+# The search and the table over seven sets
+
+
+def trial_row(settings, of, fid, **figures):
+    return {"settings": settings, "set": of, "fid": fid, "diversity": 0.9, "diversity_pixels": 0.9, **figures}
+
+
+def test_the_mean_of_ranks_decides_and_a_collapse_comes_last():
+    rows = [
+        trial_row("a", "digits", 10.0),
+        trial_row("b", "digits", 20.0),
+        trial_row("c", "digits", 5.0, diversity=0.1),
+        trial_row("a", "nouns", 300.0),
+        trial_row("b", "nouns", 100.0),
+        {"settings": "c", "set": "nouns", "error": "g_loss became NaN"},
+    ]
+    assert search.rank(rows) == [(1.5, 2.0, "b"), (1.5, 3.0, "a"), (3.0, math.inf, "c")]
+    *_, last = search.table(rows, ["digits", "nouns"], "")
+    assert last == "| `c` | 3.00 | inf | 5* | failed |"
+
+
+def test_settings_of_a_trial_are_those_of_the_command_line():
+    settings = trial.settings_of("lr=1e-3 penalties=r1=1@4,r2=1@4 augment=none generator.width=48 loss=rpgan")
+    assert settings == {
+        "lr": 1e-3,
+        "penalties": ["r1=1@4", "r2=1@4"],
+        "augment": [],
+        "generator.width": 48,
+        "loss": "rpgan",
+    }
+    assert ganzoo.TrainConfig("dcgan", **settings).generator["width"] == 48
+
+
+def test_trials_are_made_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, "pictures", None)
+    job = {"architecture": "dcgan", "set": "digits", "seed": 0}
+    (tmp_path / "results.jsonl").write_text(json.dumps({**job, "fid": 3.0}) + "\n")
+    assert trial.run([job], tmp_path, 1) == [{**job, "fid": 3.0}]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_table_shows_the_best_row_first_and_the_spread_of_seeds():
+    def record(architecture, seed, fid):
+        return {"architecture": architecture, "recipe": "default", "seed": seed, "set": "nouns", "steps": 1000,
+                "fid": fid, "fid_multiple": fid / 5, "recall": 0.25}  # fmt: skip
+
+    lines = sets.table([record("vanilla", 0, 90.0), record("dcgan", 0, 40.0), record("dcgan", 1, 60.0)])
+    assert lines[0] == "### nouns"
+    rows = [line for line in lines if line.startswith("| `")]
+    assert rows[0] == "| `dcgan` | 10 ± 3 | 50 ± 1e+01 |  | 0.25 ± 0 |  |  | 1,000 |"
+    assert rows[1].startswith("| `vanilla` | 18 | 90 |")

@@ -2,7 +2,6 @@
 
 import copy
 import inspect
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +18,6 @@ from ganzoo.training.objective import Loss, Objective, Penalty
 from ganzoo.zoo.config import AUTO, TrainConfig
 from ganzoo.zoo.networks import build, network, resolve
 from ganzoo.zoo.plugins import registry
-
-logger = logging.getLogger("ganzoo")
 
 FEW = 5000
 """Images below which the default is augmentation: D remembers so few within the steps of a recipe."""

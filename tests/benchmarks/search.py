@@ -17,7 +17,7 @@ from pathlib import Path
 from pictures import pictures
 from trial import Row, run
 
-MEASURED = {"samples": 2000, "precision": "bf16", "metrics": ["fid", "prdc", "diversity"]}
+MEASURED = {"samples": 2000, "feature_precision": "bf16", "metrics": ["fid", "prdc", "diversity"]}
 DIVERSITY = 0.3
 """Below this, in pixels or in features, a training has collapsed."""
 

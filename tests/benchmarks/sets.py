@@ -39,7 +39,7 @@ def jobs(data_dir: Path, out: Path, features: str | None) -> list[Row]:
     recipes = [(name, "default", seed) for name in ARCHITECTURES for seed in range(SEEDS.get(name, 1))]
     recipes += [(name, recipe, 0) for name, recipe in TEXTBOOK.items()]
     shared = {"settings": "", "seconds": SECONDS, "data_dir": str(data_dir), "features": features, "samples": None}
-    shared |= {"precision": "fp32", "metrics": None}
+    shared |= {"feature_precision": "fp32", "metrics": None}
     return [
         {**shared, "architecture": name, "recipe": recipe, "seed": seed, "set": of}
         for name, recipe, seed in recipes

@@ -62,7 +62,7 @@ def trial(job: Row) -> Row:
     Args:
         job: "architecture", "recipe", "settings" (text), "set", "seed", "seconds" of CPU time, the folder "data_dir" of
             the sets, the folder "out" and the "name" of the run in it, "features" (a file of weights, or None), the
-            number of "samples", the "precision" of the features, and the "metrics".
+            number of "samples", the "feature_precision", and the "metrics".
 
     Returns:
         The job with the run's "steps" and "cpu" seconds, and the figures; or with the "error" of a run that diverged.
@@ -82,7 +82,9 @@ def trial(job: Row) -> Row:
         row = {**job, "steps": run.step, "cpu": time.process_time() - began_at}
         features = {} if job["features"] is None else {"features": f"auto={job['features']}"}
         against = {"data": chosen.data, "data_dir": chosen.data_dir, **chosen.against, **features}
-        evaluator = ganzoo.Evaluator(**against, metrics=job["metrics"], n=job["samples"], precision=job["precision"])
+        evaluator = ganzoo.Evaluator(
+            **against, metrics=job["metrics"], n=job["samples"], precision=job["feature_precision"]
+        )
         result = evaluator(run.generator)
     except ganzoo.GanzooError as error:
         return {**job, "error": str(error)}

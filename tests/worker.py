@@ -36,6 +36,7 @@ CASES["vaegan"] = {"architecture": "vaegan", "data": "digits", "image_size": 14,
 CASES["ada"] = {**DIGITS, "augment": ["ada"], "augment.images": 400, "augment.target": 0.1, "penalties": ["r1"]}
 CASES["batchnorm"] = {**POINTS, "generator": {"norm": True}, "penalties": ["r1"]}
 CASES["batchnorm-d"] = {**POINTS, "discriminator": {"norm": True}, "penalties": ["gp=0.1"]}
+CASES["batchnorm-joint"] = {**CASES["batchnorm-d"], "objective.joint": True, "loss": "rpgan"}
 SABOTAGED = ("duplicate-slices", "own-epsilon", "own-deviation")
 CASES["duplicate-slices"] = CASES["nonsaturating-none"]
 CASES["own-epsilon"] = CASES["nonsaturating-gp"]

@@ -149,6 +149,9 @@ class Objective:
         pack: the number of samples that D judges at once, concatenated along the channels (Lin et al. 2018, PacGAN,
             arXiv:1712.04086).
         augment: the augmentation of D's inputs; names stand for `Augmentation` with these policies.
+        joint: whether D judges real and generated items in one batch, in both phases. Then its BatchNorm has the
+            statistics of both together, which keep what sets one kind apart from the other: a D that normalises each
+            kind by itself cannot see that the generated items are too bright, or too alike.
     """
 
     def __init__(
@@ -157,11 +160,13 @@ class Objective:
         penalties: Sequence[Penalty] = (),
         pack: int = 1,
         augment: Augmentation | Sequence[str] = (),
+        joint: bool = False,
     ) -> None:
         self.loss = loss
         self.penalties = penalties
         self.pack = pack
         self.augment = augment if isinstance(augment, Augmentation) else Augmentation(augment)
+        self.joint = joint
 
     def present(self, x: Tensor, batch: Batch) -> Tensor:
         """The inputs of D for items (N, C, ...): augmented, and packed to (N / pack, pack C, ...)."""
@@ -183,8 +188,7 @@ class Objective:
         """
         fakes = batch.fake(g, graph=False)
         real, fake = self.present(batch.real, batch), self.present(fakes, batch)
-        judge = batch.judge(d)
-        real_logits, fake_logits = _full(judge(real)), _full(judge(fake))
+        real_logits, fake_logits = self._logits(batch.judge(d), real, fake)
         adversarial = self.loss.discriminator(real_logits, fake_logits).mean()
         logs = {"d_loss": adversarial, "accuracy": (real_logits > fake_logits).float().mean()}
         if self.loss.boundary is not None:
@@ -215,10 +219,21 @@ class Objective:
     def generator_loss(self, g: nn.Module, d: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """G's loss, a scalar with a graph, and scalars to log (`g_loss`)."""
         judge = batch.judge(d)
-        fake_logits = _full(judge(self.present(batch.fake(g), batch)))
+        fake = self.present(batch.fake(g), batch)
         real_logits: Any = None
-        if self.loss.needs_real:
-            with torch.no_grad():
-                real_logits = _full(judge(self.present(batch.real, batch)))
-        value = self.loss.generator(fake_logits, real_logits).mean()
+        if self.joint:
+            real_logits, fake_logits = self._logits(judge, self.present(batch.real, batch), fake)
+        else:
+            fake_logits = _full(judge(fake))
+            if self.loss.needs_real:
+                with torch.no_grad():
+                    real_logits = _full(judge(self.present(batch.real, batch)))
+        value = self.loss.generator(fake_logits, real_logits if self.loss.needs_real else None).mean()
         return value, {"g_loss": value}
+
+    def _logits(self, judge: Discriminator, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """D's logits of presented items of both kinds."""
+        if not self.joint:
+            return _full(judge(real)), _full(judge(fake))
+        real_logits, fake_logits = _full(judge(torch.cat([real, fake]))).chunk(2)
+        return real_logits, fake_logits

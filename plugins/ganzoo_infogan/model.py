@@ -117,14 +117,19 @@ class InfoGAN(Objective):
     the category and a Gaussian of standard deviation 1 for each continuous code.
 
     Args:
-        loss, penalties, augment: as in the standard objective.
+        loss, penalties, augment, joint: as in the standard objective.
         weight: lambda, the weight of the information.
     """
 
     def __init__(
-        self, loss: Loss, penalties: Sequence[Penalty] = (), augment: Sequence[str] = (), weight: float = 1.0
+        self,
+        loss: Loss,
+        penalties: Sequence[Penalty] = (),
+        augment: Sequence[str] = (),
+        weight: float = 1.0,
+        joint: bool = False,
     ) -> None:
-        super().__init__(loss, penalties, augment=augment)
+        super().__init__(loss, penalties, augment=augment, joint=joint)
         self.weight = weight
 
     def information(self, g: nn.Module, d: nn.Module, fake: Tensor, batch: Batch) -> Tensor:

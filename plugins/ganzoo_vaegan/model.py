@@ -89,7 +89,7 @@ class VAEGAN(Objective):
     prior. The adversarial loss does not reach the encoder.
 
     Args:
-        loss, penalties: as in the standard objective.
+        loss, penalties, joint: as in the standard objective.
         mode: "vaegan"; "vae", which compares pixels and leaves the adversarial loss out; or "autoencoder", which leaves
             out noise and prior as well: it reconstructs best, but latents from N(0, I) give no useful samples.
         likeness: weight of the mean squared difference of reconstructions, which is divided by that of the batch's
@@ -108,10 +108,11 @@ class VAEGAN(Objective):
         mode: Literal["vaegan", "vae", "autoencoder"] = "vaegan",
         likeness: float = 1.0,
         beta: float = 0.2,
+        joint: bool = False,
     ) -> None:
         if mode not in ("vaegan", "vae", "autoencoder"):
             raise ConfigError(f"objective.mode must be vaegan, vae or autoencoder, not {mode!r}")
-        super().__init__(loss, penalties)
+        super().__init__(loss, penalties, joint=joint)
         self.mode, self.likeness, self.beta = mode, likeness, beta
 
     def latents(self, g: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:

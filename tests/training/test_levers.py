@@ -101,6 +101,41 @@ def _rpgan():
     return resolve(registry().loss("rpgan").target)()
 
 
+# One batch for real and generated items
+
+
+class Centred(torch.nn.Module):
+    """The brightness of an item relative to its batch, which is how a BatchNorm without a scale sees it."""
+
+    def forward(self, x, labels=None):
+        means = x.flatten(1).mean(1)
+        return means - means.mean() + (0 if labels is None else labels)
+
+
+@pytest.mark.parametrize("labels", [None, torch.arange(8)])
+@pytest.mark.parametrize("joint", [False, True])
+def test_only_in_a_joint_batch_can_d_tell_bright_from_dark(joint, labels):
+    objective = ganzoo.Objective(_rpgan(), joint=joint)
+    fakes = torch.full((8, 1, 4, 4), -1.0, requires_grad=True)
+    batch = ganzoo.Batch(torch.ones(8, 1, 4, 4), torch.ones(8, 1), 0, rng(), fake_labels=labels, fakes=fakes)
+    _, logs = objective.discriminator_loss(None, Centred(), batch)
+    assert logs["accuracy"] == float(joint)
+    objective.generator_loss(None, Centred(), batch)[0].backward()
+    assert fakes.grad.lt(0).all() if joint else fakes.grad.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("loss", ["nonsaturating", "rpgan"])
+def test_a_joint_batch_is_the_same_to_a_d_that_takes_each_item_for_itself(loss):
+    config = {**SMALL, "loss": loss, "augment": ["color"], "pack": 2, "discriminator": {"width": 4, "norm": None}}
+    config["lr"] = 2e-4
+    apart, joint = (
+        ganzoo.train(TrainConfig("dcgan", **{**config, "objective.joint": value, "out": str(value)}))
+        for value in (False, True)
+    )
+    for left, right in zip(apart.generator.parameters(), joint.generator.parameters(), strict=True):
+        assert torch.allclose(left, right, rtol=1e-3, atol=1e-5)
+
+
 def test_augmented_and_packed_training_resumes_to_the_same_bits():
     config = {**SMALL, "augment": ["color", "translation", "cutout"], "pack": 2, "penalties": ["r1"]}
     config |= {"discriminator": {"width": 4, "norm": "spectral"}}

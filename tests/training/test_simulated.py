@@ -300,6 +300,7 @@ OPTIONS = {
     **{f"optimizer {name}": {**POINTS, "optimizer": name} for name in ("adam", "rmsprop", "sgd")},
     **{f"schedule {name}": {**POINTS, "lr_schedule": name} for name in ("linear", "cosine")},
     "batchnorm and dropout": {**POINTS, **DROPOUT},
+    "joint batch": {**POINTS, **DROPOUT, "objective.joint": True, "loss": "rpgan", "penalties": ["r1"]},
     "critic": {**POINTS, "n_critic": 2, "d_lr": 1e-4},
     "accumulate": {**POINTS, "accumulate": 2, "penalties": ["dragan"]},
     "bf16": {**POINTS, **DROPOUT, "precision": "bf16", "penalties": ["r1"]},

@@ -124,9 +124,7 @@ def synchronise(module: nn.Module) -> None:
             synchronise(child)
 
 
-def item_by_item(
-    d: nn.Module, judge: Callable[[Tensor], Tensor], reference: Tensor | None = None
-) -> Callable[[Tensor], Tensor]:
+def item_by_item(d: nn.Module, judge: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """Change the function `judge`, which maps items to D's logits, so that each logit depends only on its own item.
 
     A gradient penalty differentiates the sum of the logits with respect to all items at once. This gives the gradient
@@ -137,11 +135,6 @@ def item_by_item(
 
     The logits are those of training mode, and the running statistics do not change. A BatchNorm subclass with its own
     `forward` is not changed, and a D without BatchNorm is called once.
-
-    Args:
-        d: the discriminator.
-        judge: a function from items to logits that calls `d`.
-        reference: the items whose statistics are used; None: those that the new function is called with.
     """
     norms = [norm for norm in d.modules() if isinstance(norm, _BatchNorm) and _is_plain(norm) and norm.training]
     if not norms:
@@ -150,7 +143,7 @@ def item_by_item(
     def independent(x: Tensor) -> Tensor:
         statistics: list[tuple[Tensor, Tensor]] = []
         with _forwards(norms, lambda norm, y: _record(norm, y, statistics)):
-            judge(x.detach() if reference is None else reference)
+            judge(x.detach())
         replay = iter(statistics)
         with _forwards(norms, lambda norm, y: _affine(norm, y, *next(replay))):
             return judge(x)

@@ -210,9 +210,8 @@ class Objective:
             items = x.reshape(-1, x.shape[1] // self.pack, *x.shape[2:])
             return judge(self._packed(self.augment(items, batch.rng.child("augment"))))
 
+        independent = item_by_item(d, augmented if self.augment else judge)
         real, fake = self._packed(_full(batch.real)), self._packed(_full(fakes))
-        reference = torch.cat([real, fake]) if self.joint else None
-        independent = item_by_item(d, augmented if self.augment else judge, reference)
         # Second derivatives lose too much in bf16.
         with torch.autocast(batch.real.device.type, enabled=False):
             return penalty(independent, real, fake, batch=batch)

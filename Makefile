@@ -9,7 +9,7 @@ DOCUMENTABLE := $(VENV)/.ganzoo-documentable
 .PHONY: demo test prove docs bench format
 
 demo: $(INSTALLED)
-	$(BIN)/ganzoo train dcgan
+	$(BIN)/ganzoo train dcgan --recipe digits
 	@echo "To use ganzoo in this shell: . $(BIN)/activate"
 
 test: $(TESTABLE)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ganzoo.errors import ConfigError
 from ganzoo.zoo.config import DOTTED, TrainConfig
+from ganzoo.zoo.plugins import registry
 
 FLAGS = ("data", "steps", "batch_size", "image_size", "channels", "loss", "lr", "seed", "pack", "eval_every")
 """Settings whose flag has the same name and takes a value."""
@@ -42,13 +43,13 @@ def train_command(config: Mapping[str, Any]) -> str:
     Args:
         config: the result of `TrainConfig.to_dict`.
     """
-    base = TrainConfig(config["architecture"], recipe=config["recipe"]).to_dict()
+    name, base = _base(config)
     words = ["ganzoo", "train", config["architecture"]]
-    if config["recipe"] != "default":
-        words += ["--recipe", config["recipe"]]
+    if name != "default":
+        words += ["--recipe", name]
     prefixes = {field: prefix for prefix, field in DOTTED.items()}
     for key, value in config.items():
-        if value == base.get(key) or value is None or key in LOCAL:
+        if value == base.get(key) or value is None or key in LOCAL or key == "recipe":
             continue
         if key == "eval_samples" and config.get("eval_every") is None:
             continue
@@ -67,6 +68,18 @@ def train_command(config: Mapping[str, Any]) -> str:
         else:
             words += ["--set", f"{key}={_format(value)}"]
     return shlex.join(words)
+
+
+def _base(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The recipe to start from, and all its settings. It is the configuration's own, unless that has changed since and
+    now has options which the configuration lacks: a command can add an option to a recipe, but not take one away."""
+    recipes = registry().architecture(config["architecture"]).recipes or {}
+    names = list(dict.fromkeys([config["recipe"], *recipes]))
+    bases = [(name, TrainConfig(config["architecture"], recipe=name).to_dict()) for name in names]
+    for name, base in bases:
+        if all(base[field].keys() <= config.get(field, {}).keys() for field in DOTTED.values()):
+            return name, base
+    return bases[0]
 
 
 def _format(value: Any) -> str:

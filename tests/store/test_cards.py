@@ -68,6 +68,12 @@ def test_the_command_in_a_card_gives_the_configuration_back(ganzoo_cli):
         assert json.loads(out)["config"] == config.to_dict()
 
 
+def test_the_command_starts_from_another_recipe_where_its_own_has_new_options():
+    """The default of version 0.1.0, which had no joint batch, is the recipe `digits` of today."""
+    old = {**ganzoo.TrainConfig("dcgan", recipe="digits").to_dict(), "recipe": "default", "steps": 10_000}
+    assert train_command(old) == "ganzoo train dcgan --recipe digits --steps 10000"
+
+
 def result(seed=0, **values):
     protocol = {"data": "digits", "reference": {"n": 10_000}, "features": {"name": "mnist"}}
     protocol |= {"generated": {"n": 2000, "seed": seed}}

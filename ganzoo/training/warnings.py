@@ -30,7 +30,7 @@ VERY_FEW = 1000
 
 LEARNED = (
     "generator", "discriminator", "loss", "penalties", "pack", "batch_size", "n_critic", "optimizer", "lr", "d_lr",
-    "betas", "eps",
+    "betas", "eps", "objective_options",
 )  # fmt: skip
 """Settings that decide whether a training is stable."""
 

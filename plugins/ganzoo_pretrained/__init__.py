@@ -4,7 +4,7 @@ from ganzoo import Register, cards_folder, hookimpl
 
 DEFAULT = "handwritten digits, trained by `ganzoo train {}`"
 SUMMARIES = {
-    **{f"{name}.digits": DEFAULT.format(name) for name in ("dcgan", "infogan", "r3gan", "sngan", "vaegan", "wgan_gp")},
+    **{f"{name}.digits": DEFAULT.format(name) for name in ("dcgan", "infogan", "vaegan")},
     "dcgan.mnist": "handwritten digits",
     "dcgan.mnist_cond": "handwritten digits by class",
     "dcgan.mnist_rp": "handwritten digits, by the relativistic loss with R1 and R2",

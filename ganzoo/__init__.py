@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from ganzoo.sampling.draw import sample
     from ganzoo.store.card import cards_folder
     from ganzoo.store.hub import fetch_file
-    from ganzoo.store.models import save_pretrained
     from ganzoo.store.publish import push
     from ganzoo.store.results import Result
+    from ganzoo.store.save import save_pretrained
     from ganzoo.store.source import from_pretrained
     from ganzoo.training.loop import Run, train
     from ganzoo.training.objective import Batch, Loss, Objective, Penalty
@@ -109,7 +109,7 @@ _imported = lazy(
         "Rng": "rng",
         "Run": "training.loop",
         "sample": "sampling.draw",
-        "save_pretrained": "store.models",
+        "save_pretrained": "store.save",
         "train": "training.loop",
     },
 )

@@ -93,8 +93,8 @@ def eval_(
 
     from ganzoo.devices import choose_device
     from ganzoo.evaluation.measure import evaluate_sources
-    from ganzoo.store.models import record as record_result
     from ganzoo.store.results import compare, read_results
+    from ganzoo.store.save import record as record_result
 
     models = [_own_model(source) for source in sources if source not in saved] if record else []
     results = [result for path in saved for result in read_results(Path(path))]

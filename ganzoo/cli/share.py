@@ -18,11 +18,12 @@ def save(
     tag: Annotated[str, typer.Option(help="The TAG of ARCH.TAG. \\[default: the name of the data]")] = "",
     license: License = "",
     discriminator: Annotated[bool, typer.Option("--discriminator", help="Save the discriminator too.")] = False,
+    half: Annotated[bool, typer.Option("--half", help="Round weights to fp16, for files of half the size.")] = False,
 ) -> None:
     """Write a run's generator as a model folder."""
-    from ganzoo.store.models import save_pretrained
+    from ganzoo.store.save import save_pretrained
 
-    print(save_pretrained(source, out, tag=tag, license=license, discriminator=discriminator))
+    print(save_pretrained(source, out, tag=tag, license=license, discriminator=discriminator, half=half))
 
 
 def push(
@@ -106,8 +107,8 @@ def import_(
 ) -> None:
     """Convert a generator's checkpoint from elsewhere to a model folder. Check the result in its samples.png."""
     from ganzoo.exchange.foreign import convert, read_tensors
-    from ganzoo.store.models import write_model
     from ganzoo.store.runs import data_slug
+    from ganzoo.store.save import write_model
     from ganzoo.zoo.command import parse_assignment
     from ganzoo.zoo.networks import network
 

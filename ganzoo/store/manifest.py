@@ -16,9 +16,9 @@ from ganzoo.files import file_hash, reason
 from ganzoo.sampling.classes import name_fault
 
 FORMAT = 1
-"""The format of a folder without names of classes, which version 0.1.0 reads too."""
-FORMAT_WITH_CLASSES = 2
-"""Version 0.1.0 would refuse `classes` as unknown; at this number it says to upgrade ganzoo."""
+"""The format of a folder with weights in fp32 and without names of classes, which version 0.1.0 reads too."""
+NEWER_FORMAT = 2
+"""Version 0.1.0 would refuse `classes` as unknown, and fp16; at this number it says to upgrade ganzoo."""
 CONFIG = "config.json"
 MODEL = "model.safetensors"
 DISCRIMINATOR = "discriminator.safetensors"
@@ -133,8 +133,8 @@ def parse_config(content: Mapping[str, Any], where: str) -> ModelConfig:
     """
     if type(content.get("format")) is not int:
         raise WeightsError(f"{where} does not belong to a ganzoo model: it has no format number")
-    if content["format"] not in (FORMAT, FORMAT_WITH_CLASSES):
-        formats = f"{FORMAT} and {FORMAT_WITH_CLASSES}"
+    if content["format"] not in (FORMAT, NEWER_FORMAT):
+        formats = f"{FORMAT} and {NEWER_FORMAT}"
         raise WeightsError(f"{where} has format {content['format']}, this ganzoo reads {formats}: upgrade ganzoo")
     kinds: dict[str, type] = {
         "architecture": str, "tag": str, "generator": dict, "discriminator": dict, "requires": dict, "files": dict,

@@ -14,7 +14,8 @@ from ganzoo.store.card import card_license, cards_folder, relicense, rename_sour
 from ganzoo.store.client import calling, hub_client, patiently
 from ganzoo.store.hub import PREFIX
 from ganzoo.store.manifest import CARD, CONFIG, DISCRIMINATOR, FILES, MODEL, read_config, read_json, write_config
-from ganzoo.store.models import save_pretrained, verify
+from ganzoo.store.models import verify
+from ganzoo.store.save import save_pretrained
 from ganzoo.store.source import is_model
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from ganzoo.errors import CheckError, ConfigError
 from ganzoo.rng import preserve_torch, seed_torch
 from ganzoo.sampling.draw import sample
-from ganzoo.store.models import TOLERANCE, load_network, save_pretrained, verify
+from ganzoo.store.models import TOLERANCE, load_network, verify
+from ganzoo.store.save import save_pretrained
 from ganzoo.store.source import from_pretrained
 from ganzoo.testing.processes import check_processes
 from ganzoo.testing.report import explaining, require

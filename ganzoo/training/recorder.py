@@ -14,8 +14,8 @@ from ganzoo.evaluation.evaluator import Evaluator
 from ganzoo.evaluation.features import choose_features
 from ganzoo.files import replacing
 from ganzoo.sampling.pictures import overview
-from ganzoo.store.models import save_pretrained
 from ganzoo.store.runs import append_metrics, save_picture, step_name
+from ganzoo.store.save import save_pretrained
 from ganzoo.training.distributed import World
 from ganzoo.training.objective import Batch
 from ganzoo.training.state import State, not_finite

@@ -14,7 +14,7 @@ from PIL import Image
 import ganzoo
 from ganzoo.errors import WeightsError
 from ganzoo.files import weights_hash
-from ganzoo.store import manifest, models
+from ganzoo.store import manifest, models, save
 from ganzoo.store.card import rename_source, render_card, with_scores
 from ganzoo.store.results import Result, headline, read_results
 from ganzoo.zoo.command import train_command
@@ -135,12 +135,12 @@ def test_record_refuses_what_is_not_its_own(model, ganzoo_cli):
     assert "model folder of your own" in err
     assert ganzoo_cli("eval", str(model), *options, "--raw")[0] == 2
     with pytest.raises(WeightsError, match="not measured with the weights"):
-        models.record(model, result(fid=1.0))
+        save.record(model, result(fid=1.0))
     before = {path: path.read_bytes() for path in model.iterdir()}
     sha256 = weights_hash(ganzoo.from_pretrained(str(model)))
     (model / manifest.CARD).write_text("changed")
     with pytest.raises(WeightsError, match=manifest.CARD):
-        models.record(model, replace(result(fid=1.0), weights={"sha256": sha256}))
+        save.record(model, replace(result(fid=1.0), weights={"sha256": sha256}))
     before.pop(model / manifest.CARD)
     assert all(path.read_bytes() == content for path, content in before.items())
 

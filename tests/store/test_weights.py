@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 import ganzoo
 from ganzoo import WeightsError
 from ganzoo.files import weights_hash
-from ganzoo.store import manifest, models
+from ganzoo.store import manifest, models, save
 from ganzoo.store.manifest import CONFIG, MODEL
 
 SMALL = {"steps": 3, "batch_size": 16, "generator": {"hidden": [16], "activation": "relu", "output": "sigmoid"}}
@@ -28,7 +28,7 @@ def run(tmp_path_factory):
         "generated": {"n": 9, "seed": 0},
     }
     measured = {"sha256": weights_hash(run.generator), "kind": "ema"}
-    models.record(run.folder / "model", ganzoo.Result("run", measured, {"fid": 1.5}, None, protocol))
+    save.record(run.folder / "model", ganzoo.Result("run", measured, {"fid": 1.5}, None, protocol))
     return run
 
 
@@ -211,7 +211,31 @@ def test_weights_that_are_not_finite_are_not_saved(run, tmp_path):
     with torch.no_grad():
         g.layers[0].bias[0] = float("nan")
     with pytest.raises(WeightsError, match="NaN"):
-        models.write_model(tmp_path / "bad", "vanilla", "x", g, discriminator_config={})
+        save.write_model(tmp_path / "bad", "vanilla", "x", g, discriminator_config={})
+    assert not (tmp_path / "bad").exists()
+
+
+def test_half_precision_halves_the_file_and_loads_as_fp32(run, model, tmp_path, ganzoo_cli):
+    half = tmp_path / "half"
+    code, _, err = ganzoo_cli("save", str(run.folder), "-o", str(half), "--half", "--discriminator")
+    assert code == 0, err
+    for name in (MODEL, manifest.DISCRIMINATOR):
+        assert (half / name).stat().st_size < 0.55 * (model / name).stat().st_size
+    g = ganzoo.from_pretrained(str(half))
+    assert {tensor.dtype for tensor in g.state_dict().values()} == {torch.float32, torch.int64}
+    exact, rounded = ganzoo.sample(run.generator, 8), ganzoo.sample(g, 8)
+    assert 0 < (exact - rounded).abs().max() < 0.02
+    assert models.verify(half)["difference"] == 0.0
+    assert not (half / manifest.SCORES).exists(), "scores of other weights"
+    assert json.loads((half / CONFIG).read_text())["format"] == 2
+
+
+def test_weights_too_large_for_half_precision_are_not_saved(run, tmp_path):
+    g = ganzoo.from_pretrained(str(run.folder))
+    with torch.no_grad():
+        g.layers[0].bias[0] = 1e6
+    with pytest.raises(WeightsError, match=r"layers\.0\.bias has values too large for fp16: .* without --half"):
+        save.write_model(tmp_path / "bad", "vanilla", "x", g, discriminator_config={}, half=True)
     assert not (tmp_path / "bad").exists()
 
 

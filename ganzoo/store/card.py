@@ -34,6 +34,7 @@ def render_card(
     parameters: int,
     shape: tuple[int, ...],
     picture: str,
+    half: bool = False,
 ) -> str:
     """Render a model's README.md.
 
@@ -45,6 +46,7 @@ def render_card(
         parameters: the number of the generator's parameters.
         shape: the shape of one item.
         picture: the name of the grid of samples; empty without one.
+        half: whether the weights are rounded to fp16.
     """
     from huggingface_hub import ModelCard, ModelCardData
 
@@ -74,6 +76,7 @@ def render_card(
         parameters=f"{parameters:,}",
         shape=shape,
         picture=picture,
+        half=half,
         classes=model["generator"].get("num_classes"),
         last_class=json.dumps(names[-1]) if names else "",
         class_list=_class_list(names),

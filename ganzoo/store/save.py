@@ -161,7 +161,7 @@ def write_model(
                 (temporary / TRAINING).write_text(json.dumps(training, indent=2) + "\n", encoding="utf-8")
             card = render_card(
                 content, training or {}, name=name or (path if folder.is_absolute() else f"./{path}"), license=license,
-                parameters=sum(p.numel() for p in g.parameters()), shape=shape, picture=picture,
+                parameters=sum(p.numel() for p in g.parameters()), shape=shape, picture=picture, half=half,
             )  # fmt: skip
             _write_card(temporary, card, scores)
             write_config(temporary, content)

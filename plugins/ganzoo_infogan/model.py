@@ -24,7 +24,8 @@ class Generator(DCGANGenerator):
         image_size: 4*2^k or 7*2^k pixels, k >= 1.
         channels: of the images.
         width: channels of the last hidden layer.
-        hidden: units of a fully connected layer after the latent; 0: none.
+        hidden: units of a fully connected layer after the latent, or a list with those of several layers; 0: none.
+        skip: whether an image is drawn at each resolution, and added to the next one.
         categories: number of values of the categorical code, at least 2.
         continuous: number of continuous codes, at least 0.
 
@@ -38,7 +39,8 @@ class Generator(DCGANGenerator):
         image_size: int = 64,
         channels: int = 3,
         width: int = 64,
-        hidden: int = 0,
+        hidden: int | Sequence[int] = 0,
+        skip: bool = False,
         categories: int = 10,
         continuous: int = 2,
     ) -> None:
@@ -46,7 +48,7 @@ class Generator(DCGANGenerator):
             raise ConfigError(
                 f"a code needs at least 2 categories and 0 continuous codes, not {categories} and {continuous}"
             )
-        super().__init__(z_dim + categories + continuous, image_size, channels, width, hidden)
+        super().__init__(z_dim + categories + continuous, image_size, channels, width, hidden, skip)
         self.sizes = [z_dim, categories, continuous]
 
     def draw_latent(self, n: int, rng: Rng) -> Tensor:
@@ -82,7 +84,7 @@ class Discriminator(DCGANDiscriminator):
         channels: of the images.
         width: channels of the first layer.
         norm: "batch", "spectral" or None.
-        hidden: units of a fully connected layer before the logit; 0: none.
+        hidden: units of a fully connected layer before the logit, or a list with those of several layers; 0: none.
         categories, continuous: of the code, as in the generator.
 
     Raises:
@@ -95,7 +97,7 @@ class Discriminator(DCGANDiscriminator):
         channels: int = 3,
         width: int = 64,
         norm: str | None = "batch",
-        hidden: int = 0,
+        hidden: int | Sequence[int] = 0,
         categories: int = 10,
         continuous: int = 2,
     ) -> None:

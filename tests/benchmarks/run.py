@@ -229,7 +229,7 @@ def startup(options: argparse.Namespace) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             ganzoo = [sys.executable, "-m", "ganzoo"]
             train = [*ganzoo, "train", "vanilla", "--steps", "1", "--device", options.device, "--out", "run", "-q"]
-            sample = [*ganzoo, "sample", "dcgan.digits", "-n", "64", "-o", "grid.png"]
+            sample = [*ganzoo, "sample", "dcgan.mnist", "-n", "64", "-o", "grid.png"]
             commands = [[sys.executable, "-c", "import torch"], train, sample]
             for (what, seconds), command in zip(found.items(), commands, strict=True):
                 began = time.time()

@@ -42,7 +42,7 @@ def refused(error, call, *arguments, **settings):
 ganzoo.register(stranger_plugin)
 keep("known", ganzoo.list_architectures("strang*") + ganzoo.list_losses("rel*") + ganzoo.list_penalties("slo*"))
 built_in = ganzoo.list_architectures() + ganzoo.list_data() + ganzoo.list_pretrained()
-keep("built in", [name in built_in for name in ("vanilla", "dcgan", "wgan_gp", "digits", "dcgan.digits")])
+keep("built in", [name in built_in for name in ("vanilla", "dcgan", "wgan_gp", "digits", "dcgan.mnist")])
 
 # Networks, and what a seed draws.
 g, d = ganzoo.create("stranger", image_size=14, channels=1, width=8, discriminator={"width": 12})
@@ -109,9 +109,9 @@ loaded = ganzoo.from_pretrained(str(saved))
 assert torch.equal(ganzoo.sample(loaded, 8), ganzoo.sample(run.generator, 8))
 assert torch.equal(ganzoo.sample(ganzoo.from_pretrained(str(run.folder)), 8), ganzoo.sample(run.generator, 8))
 assert (ganzoo.cards_folder() / "TEMPLATE.md").is_file()
-shipped = ganzoo.from_pretrained("dcgan.digits")
+shipped = ganzoo.from_pretrained("dcgan.mnist")
 keep("shipped", ganzoo.sample(shipped, 16, seed=0))
-command = [sys.executable, "-m", "ganzoo", "verify", str(ganzoo.cards_folder() / "vanilla.mnist")]
+command = [sys.executable, "-m", "ganzoo", "verify", str(ganzoo.cards_folder() / "infogan.digits")]
 keep("verified", subprocess.run(command, capture_output=True).returncode)
 tuned = ganzoo.TrainConfig("stranger", data="bars", start=str(saved), steps=2, batch_size=16, out=str(folder / "tuned"))
 keep("tuned", ganzoo.train(tuned).metrics["d_loss"])
@@ -124,7 +124,7 @@ assert isinstance(result, ganzoo.Result)
 keep("fid", result.values["fid"])
 keep("density", result.values["density"])
 keep("kl", result.values["kl"])
-again = ganzoo.evaluate("dcgan.digits", reference, features="mnist", metrics=["fid"], n=100, use_cache=False)
+again = ganzoo.evaluate("dcgan.mnist", reference, features="mnist", metrics=["fid"], n=100, use_cache=False)
 assert abs(again.values["fid"] - result.values["fid"]) < 1e-3 * result.values["fid"]
 
 # The checks of a plugin's own test suite, and errors.

@@ -384,7 +384,7 @@ def test_a_cached_result_is_not_computed_again(ganzoo_cli, run, tmp_path, monkey
 
 def test_eval_prints_a_table_and_its_protocol(ganzoo_cli):
     options = ("--data", "some", "-n", 1000)
-    code, out, err = ganzoo_cli("eval", "dcgan.digits", *options)
+    code, out, err = ganzoo_cli("eval", "dcgan.mnist", *options)
     assert code == 0, err
     header, row = out.splitlines()
     assert header.split() == [
@@ -401,7 +401,7 @@ def test_eval_prints_a_table_and_its_protocol(ganzoo_cli):
         "kl",
         "confident",
     ]
-    assert row.startswith("dcgan.digits (ema)")
+    assert row.startswith("dcgan.mnist (ema)")
     assert "10 (perfect 10)" in row
     protocol = json.loads(err.split("protocol: ")[1])
     assert protocol["generated"] == {"n": 1000, "seed": 0}
@@ -505,13 +505,13 @@ def test_inception_is_never_unpickled_unread(tmp_path):
     ],
 )
 def test_bad_input(ganzoo_cli, arguments, told):
-    code, out, err = ganzoo_cli("eval", "dcgan.digits", "--data", "digits", *arguments)
+    code, out, err = ganzoo_cli("eval", "dcgan.mnist", "--data", "digits", *arguments)
     assert (code, out) == (1, "")
     assert told in err
 
 
 def test_data_is_required(ganzoo_cli):
-    code, _, err = ganzoo_cli("eval", "dcgan.digits")
+    code, _, err = ganzoo_cli("eval", "dcgan.mnist")
     assert code == 2
     assert "--data" in err
 
@@ -530,7 +530,7 @@ def test_samples_that_cannot_be_measured():
 
 def test_few_samples_for_many_features_are_told(caplog):
     with caplog.at_level(logging.WARNING):
-        evaluate_sources(["dcgan.digits"], "some", n=64, metrics=["fid"])
+        evaluate_sources(["dcgan.mnist"], "some", n=64, metrics=["fid"])
     assert "FID over 64 features is much too high" in caplog.text
 
 

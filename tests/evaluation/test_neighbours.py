@@ -194,7 +194,7 @@ def test_a_picture_of_few_samples_of_composed_images(workplace):
 
 
 def test_the_command_draws_and_measures_neighbours(ganzoo_cli, workplace):
-    command = ("eval", "dcgan.digits", "--data", "digits", "-n", "100", "--metrics", "kid", "--neighbours", "near.png")
+    command = ("eval", "dcgan.mnist", "--data", "digits", "-n", "100", "--metrics", "kid", "--neighbours", "near.png")
     code, out, err = ganzoo_cli(*command)
     assert code == 0, err
     assert out.splitlines()[0].split() == ["kid", "neighbour_median"]
@@ -206,8 +206,8 @@ def test_the_command_draws_and_measures_neighbours(ganzoo_cli, workplace):
     assert ganzoo_cli(*command, "--force")[0] == 0  # drawn again, though the figures are cached
     assert (workplace / "near.png").stat().st_mtime_ns > before
     for wrong, message in (
-        (("dcgan.digits", "--data", "digits", "--neighbours", "near.txt"), "must end in .png"),
-        (("dcgan.digits", "vanilla.mnist", "--data", "digits", "--neighbours", "new.png"), "one SOURCE, not of 2"),
+        (("dcgan.mnist", "--data", "digits", "--neighbours", "near.txt"), "must end in .png"),
+        (("dcgan.mnist", "infogan.digits", "--data", "digits", "--neighbours", "new.png"), "one SOURCE, not of 2"),
     ):
         code, _, err = ganzoo_cli("eval", *wrong)
         assert code == 1

@@ -93,7 +93,7 @@ def test_held_out_images_must_fit(folders):
 
 def test_the_command_and_the_card_name_the_parts(folders, ganzoo_cli, tmp_path):
     model = tmp_path / "model"
-    shutil.copytree(ganzoo.cards_folder() / "dcgan.digits", model)
+    shutil.copytree(ganzoo.cards_folder() / "dcgan.mnist", model)
     (model / manifest.SCORES).unlink(missing_ok=True)
     manifest.write_config(model, manifest.read_json(model / manifest.CONFIG))
     common = ("--features", "mnist", "-n", 100, "--metrics", "kid")

@@ -103,7 +103,7 @@ def test_scores_stand_in_the_card_and_its_metadata():
 def model(tmp_path):
     """A model folder of its own: the shipped one, without scores."""
     folder = tmp_path / "model"
-    shutil.copytree(ganzoo.cards_folder() / "dcgan.digits", folder)
+    shutil.copytree(ganzoo.cards_folder() / "dcgan.mnist", folder)
     (folder / manifest.SCORES).unlink(missing_ok=True)
     manifest.write_config(folder, manifest.read_json(folder / manifest.CONFIG))
     return folder
@@ -130,7 +130,7 @@ def test_record_writes_what_was_measured_into_the_model_folder(model, ganzoo_cli
 
 def test_record_refuses_what_is_not_its_own(model, ganzoo_cli):
     options = ("--data", "digits", "-n", "100", "--metrics", "modes", "--record")
-    code, _, err = ganzoo_cli("eval", "dcgan.digits", *options)
+    code, _, err = ganzoo_cli("eval", "dcgan.mnist", *options)
     assert code == 1
     assert "model folder of your own" in err
     assert ganzoo_cli("eval", str(model), *options, "--raw")[0] == 2
@@ -148,7 +148,7 @@ def test_record_refuses_what_is_not_its_own(model, ganzoo_cli):
 def test_listings_show_the_first_score(model):
     from ganzoo.cli.catalogue import _weights_facts
 
-    shown = replace(registry().weights["dcgan.digits"], path=model)
+    shown = replace(registry().weights["dcgan.mnist"], path=model)
     assert _weights_facts(shown)["score"] == ""
     (model / manifest.SCORES).write_text(json.dumps([result(fid=3.0, modes=10.0).to_dict()]))
     manifest.write_config(model, manifest.read_json(model / manifest.CONFIG))
@@ -159,5 +159,5 @@ def test_listings_show_the_first_score(model):
 
 
 def test_shipped_weights_draw_the_same_on_every_call():
-    g = ganzoo.from_pretrained("dcgan.digits")
-    assert torch.equal(ganzoo.sample(g, 5, seed=1), ganzoo.sample(ganzoo.from_pretrained("dcgan.digits"), 5, seed=1))
+    g = ganzoo.from_pretrained("dcgan.mnist")
+    assert torch.equal(ganzoo.sample(g, 5, seed=1), ganzoo.sample(ganzoo.from_pretrained("dcgan.mnist"), 5, seed=1))

@@ -133,7 +133,7 @@ def test_sampling_by_name(run):
     with pytest.raises(ganzoo.SampleError, match="is called 'be': did you mean 'bee'"):
         ganzoo.sample(g, 4, labels="be")
     with pytest.raises(ganzoo.SampleError, match="unconditional"):
-        ganzoo.sample(ganzoo.from_pretrained("dcgan.digits"), 3, labels="bee")
+        ganzoo.sample(ganzoo.from_pretrained("dcgan.mnist"), 3, labels="bee")
 
 
 def test_commands_by_name(run, ganzoo_cli):

@@ -166,7 +166,7 @@ def test_projection(hidden, norm):
 
 
 def test_dcgan_without_classes_is_as_it_was():
-    names = ganzoo.from_pretrained("dcgan.digits").state_dict().keys()
+    names = ganzoo.from_pretrained("dcgan.mnist").state_dict().keys()
     g, d = ganzoo.create("dcgan", image_size=28, channels=1, **SMALL)
     assert g.state_dict().keys() == names
     assert not any("embed" in name for name in d.state_dict())
@@ -204,7 +204,7 @@ def test_classes_that_there_are_not(run, labels, message):
     with pytest.raises(SampleError, match=message):
         ganzoo.sample(run.generator, 3, labels=labels)
     with pytest.raises(SampleError, match="unconditional"):
-        ganzoo.sample(ganzoo.from_pretrained("dcgan.digits"), 3, labels=7)
+        ganzoo.sample(ganzoo.from_pretrained("dcgan.mnist"), 3, labels=7)
 
 
 def test_a_grid_has_a_class_a_row(run, ganzoo_cli):
@@ -238,7 +238,7 @@ def test_commands_by_class(run, ganzoo_cli):
         code, _, err = ganzoo_cli("sample", source, "--class", asked, "-o", "x.png")
         assert code == 1
         assert told in err
-    code, _, err = ganzoo_cli("sample", "dcgan.digits", "--class", "7", "-o", "x.png")
+    code, _, err = ganzoo_cli("sample", "dcgan.mnist", "--class", "7", "-o", "x.png")
     assert code == 1
     assert "unconditional" in err
     assert not Path("x.png").exists()
@@ -288,13 +288,13 @@ def test_class_accuracy():
     evaluator = ganzoo.Evaluator("digits", metrics=["modes"], n=500)
     assert evaluator(Copying(0)).values["class_accuracy"] > 0.98
     assert evaluator(Copying(1)).values["class_accuracy"] < 0.02
-    assert "class_accuracy" not in evaluator(ganzoo.from_pretrained("dcgan.digits")).values
+    assert "class_accuracy" not in evaluator(ganzoo.from_pretrained("dcgan.mnist")).values
 
 
 @pytest.mark.usefixtures("shared_cache")
 def test_eval_shows_it_beside_those_without(run, ganzoo_cli):
     code, out, err = ganzoo_cli(
-        "eval", "dcgan.digits", str(run.folder), "--data", "digits", "-n", "200", "--metrics", "modes"
+        "eval", "dcgan.mnist", str(run.folder), "--data", "digits", "-n", "200", "--metrics", "modes"
     )
     assert code == 0, err
     head, unconditional, conditional = out.splitlines()[:3]

@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 import ganzoo
+from ganzoo.zoo.plugins import registry
 
 ROWS, COLUMNS = 3, 5
 """Images of a generator."""
@@ -58,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Draw samples of every generator that ships with ganzoo.")
     parser.add_argument("-o", "--out", type=Path, default=Path(__file__).parent / "_static" / "generators.png")
     out = parser.parse_args().out
-    draw(ganzoo.list_pretrained()).quantize(256).save(out, optimize=True)
+    draw(list(registry().weights)).quantize(256).save(out, optimize=True)
     print(out)
 
 

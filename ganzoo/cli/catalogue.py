@@ -35,7 +35,9 @@ def list_(
     if len(kinds) > 1:
         raise typer.BadParameter("choose one of --losses, --penalties, --data and --pretrained")
     table: dict[str, Entry] = getattr(registry(), kinds[0])
-    entries = [table[name] for name in sorted(fnmatch.filter(table, pattern))]
+    names = fnmatch.filter(table, pattern)
+    # Weights stand as their plugins register them: those to look at first come first.
+    entries = [table[name] for name in (names if kinds == ["weights"] else sorted(names))]
     if as_json:
         print_json([_facts(entry) for entry in entries])
     elif quiet:

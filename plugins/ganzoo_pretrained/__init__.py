@@ -2,16 +2,19 @@
 
 from ganzoo import Register, cards_folder, hookimpl
 
-SUMMARIES = {
-    "dcgan.mnist": "handwritten digits",
-    "dcgan.mnist_cond": "handwritten digits by class",
-    "dcgan.stacked_mnist": "three handwritten digits in one image, 1,000 modes",
-    "infogan.digits": "handwritten digits, by a code for classes and styles",
-    "vaegan.digits": "handwritten digits, with an encoder",
+DIGITS = "cc-by-sa-3.0"
+WEIGHTS = {
+    "dcgan.stacked_mnist": ("three handwritten digits in one image, 1,000 modes", DIGITS),
+    "dcgan.fashion": ("articles of clothing by class", "mit"),
+    "dcgan.mnist": ("handwritten digits", DIGITS),
+    "dcgan.mnist_cond": ("handwritten digits by class", DIGITS),
+    "infogan.digits": ("handwritten digits, by a code for classes and styles", DIGITS),
+    "vaegan.digits": ("handwritten digits, with an encoder", DIGITS),
 }
+"""Summary and licence of each; those in colour come first."""
 
 
 @hookimpl
 def register_weights(register: Register) -> None:
-    for name, summary in SUMMARIES.items():
-        register(name, path=cards_folder() / name, license="cc-by-sa-3.0", summary=summary)
+    for name, (summary, license) in WEIGHTS.items():
+        register(name, path=cards_folder() / name, license=license, summary=summary)

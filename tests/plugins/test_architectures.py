@@ -9,7 +9,7 @@ import offline
 from ganzoo.data import load
 from ganzoo.sampling import draw_latent
 from ganzoo.training.build import build_players
-from ganzoo_dcgan.model import ClassEmbedding
+from ganzoo_dcgan.model import ClassEmbedding, Discriminator, Generator
 
 
 def test_dcgan_is_the_published_network():
@@ -50,6 +50,39 @@ def test_dcgan_initialisation():
                 assert module.eps == 1e-5  # 0.8 here was a positional momentum, copied many times
                 assert module.weight.mean().item() == pytest.approx(1, abs=0.02)
                 assert module.bias.abs().max() == 0
+
+
+@torch.no_grad()
+def test_dcgan_adds_up_the_images_of_all_resolutions():
+    torch.manual_seed(0)
+    plain = Generator(image_size=28, channels=3, width=4).eval()
+    skip = Generator(image_size=28, channels=3, width=4, skip=True).eval()
+    skip.load_state_dict(plain.state_dict(), strict=False)
+    z = torch.randn(2, 100)
+    for convolution in skip.pictures:
+        convolution.weight.zero_()
+    assert torch.equal(skip(z), plain(z))  # of black images nothing is added
+    skip.layers[-2].weight.zero_()  # the last one, at 28 pixels
+    skip.pictures[0].bias.fill_(0.25)
+    assert torch.equal(skip(z), torch.full((2, 3, 28, 28), 0.25).tanh())
+    coarse = Generator(image_size=28, channels=3, width=4, skip=True).eval()
+    coarse.layers[-2].weight.zero_()
+    cells = coarse(z).unfold(2, 2, 2).unfold(3, 2, 2)  # at most 14 pixels are drawn, each enlarged to 2x2
+    assert torch.equal(cells, cells[..., :1, :1].expand_as(cells))
+    assert cells.std() > 0
+
+
+def test_dcgan_has_as_many_hidden_layers_as_it_is_given():
+    one, same, three = (Generator(image_size=8, width=4, hidden=hidden) for hidden in (16, [16], [16, 8, 32]))
+    assert one.state_dict().keys() == same.state_dict().keys()
+    assert [tuple(p.shape) for p in three.parameters() if p.dim() == 4][:4] == [
+        (100, 16, 1, 1), (16, 8, 1, 1), (8, 32, 1, 1), (32, 4, 4, 4),
+    ]  # fmt: skip
+    d = Discriminator(image_size=8, width=4, hidden=[16, 8])
+    assert [tuple(p.shape) for p in d.parameters() if p.dim() == 4] == [
+        (4, 3, 4, 4), (16, 4, 4, 4), (8, 16, 1, 1), (1, 8, 1, 1),
+    ]  # fmt: skip
+    assert d(torch.randn(2, 3, 8, 8)).shape == (2,)
 
 
 @pytest.mark.parametrize("size", [8, 14, 16, 28, 32, 56, 64, 112, 128])

@@ -54,7 +54,6 @@ def render_card(
     data = config.get("data", "")
     source = registry().data.get(data)
     names = model.get("classes") or []
-    full_name = f"{model['architecture']}.{model['tag']}"
     card_data = ModelCardData(
         library_name="ganzoo",
         pipeline_tag=TASK,
@@ -62,14 +61,13 @@ def render_card(
         datasets=[data] if source else None,
         tags=["ganzoo", "gan", model["architecture"]],
     )
-    entry = registry().architectures.get(model["architecture"])
     card = ModelCard.from_template(
         card_data,
         template_str=(cards_folder() / TEMPLATE).read_text(encoding="utf-8"),
-        name=full_name,
+        name=f"{model['architecture']}.{model['tag']}",
         source=name,
         architecture=model["architecture"],
-        paper=entry.paper if entry else "",
+        paper=getattr(registry().architectures.get(model["architecture"]), "paper", ""),
         package=model["requires"].get("package", ""),
         package_version=model["requires"].get("version", ""),
         settings=json.dumps(model["generator"]),
@@ -85,7 +83,6 @@ def render_card(
         weights_license=license,
         training=training,
         command=train_command(config) if config else "",
-        minutes=f"{training['seconds'] / 60:.1f}" if "seconds" in training else "",
     )
     return str(card).rstrip() + "\n"
 

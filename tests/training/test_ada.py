@@ -152,7 +152,7 @@ def test_training_steers_by_the_sign_of_real_logits():
 
 
 def test_a_run_steers_and_logs_and_resumes_to_the_same_bits():
-    config = {**SMALL, "augment.images": 100, "augment.target": 0.0, "n_critic": 3, "penalties": ["r1"]}
+    config = {**SMALL, "augment.images": 200, "augment.target": 0.0, "n_critic": 3, "penalties": ["r1"]}
     whole = ganzoo.train(TrainConfig("dcgan", **{**config, "out": "whole"}))
     assert 0 < whole.metrics["augment_p"] < HIGHEST
     assert -1 <= whole.metrics["r_t"] <= 1

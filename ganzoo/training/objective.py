@@ -205,8 +205,9 @@ class Objective:
         """The penalty, differentiated through the augmentation with respect to the items before it, as in the code of
         Huang et al. 2024 (R3GAN, arXiv:2501.05441).
 
-        BatchNorm's statistics are those of the items that the penalty takes, of one kind alone. With those of a joint batch,
-        R1 has little hold on a D that sets the two kinds far apart; trainings were worse or diverged (docs/recipes.md).
+        BatchNorm's statistics are those of the items that the penalty takes, of one kind alone. With those of a joint
+        batch, R1 has little hold on a D that sets the two kinds far apart: trainings were worse or diverged
+        (docs/recipes.md).
         """
         judge = batch.judge(d._call_impl)  # not the compiled call: torch.compile has no second derivatives
 

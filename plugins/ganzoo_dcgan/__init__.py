@@ -5,7 +5,7 @@ from ganzoo import Register, hookimpl
 PAPER = {"steps": 20000, "batch_size": 128, "lr": 2e-4, "betas": [0.5, 0.999]}
 # Half of the usual width, the fully connected layer of the authors' network for MNIST, and a high learning rate that
 # falls to zero and that a lazy R1 penalty keeps stable. D's BatchNorm has the statistics of real and generated images
-# together: with those of each kind, G collapses on colour pictures. docs/recipes.md describes the search.
+# together: with those of each kind, G collapses on many colour pictures. docs/recipes.md describes the search.
 DEFAULT = {
     "steps": 3000,
     "batch_size": 128,
@@ -19,7 +19,7 @@ DEFAULT = {
     "discriminator": {"width": 32, "hidden": 256},
     "auto_precision": "bf16",
 }
-# Clear digits in two minutes on two CPU cores. It collapses on most colour pictures.
+# Clear digits in two minutes on two CPU cores. It collapses on many colour pictures.
 DIGITS = {**DEFAULT, "lr": 4e-3, "augment": [], "objective_options": {}}
 
 

@@ -36,15 +36,10 @@ def stages(image_size: int, bases: Sequence[int] = (4, 7), least: int = 1) -> tu
     )
 
 
-def hidden_units(hidden: int | Sequence[int]) -> list[int]:
-    """The units of each hidden layer."""
-    return list(hidden) if isinstance(hidden, Sequence) else [hidden] if hidden else []
-
-
 def _initialise(module: nn.Module) -> None:
     """Section 4: weights are drawn from a normal distribution of standard deviation 0.02, whose mean is 1 for the scale
     of BatchNorm and 0 elsewhere."""
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.normal_(module.weight, 0.0, 0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
@@ -93,9 +88,15 @@ class Generator(nn.Module):
         channels: of the images.
         width: channels of the last hidden layer; each layer before it has twice as many, up to 16 * width.
         hidden: units of a fully connected layer between the latent and the first feature map, as in the authors'
-            network for MNIST, or a list with those of several layers; 0: none.
+            network for MNIST; 0: none.
         skip: whether an image is drawn at each resolution, by a convolution of one pixel, and enlarged and added to the
             next one, as in Karras et al. 2020, https://arxiv.org/abs/1912.04958, section 4.1.
+        modulated: whether the latent scales and shifts what each BatchNorm of a feature map gives, as in Chen et al.
+            2018, On Self Modulation for Generative Adversarial Networks, https://arxiv.org/abs/1810.01365, section 2.
+            The scales and shifts are linear in the last fully connected layer's units, or in the latent if there is
+            none.
+        fine: channels of a feature map of the full size, from which a convolution of 3x3 draws the image; 0: the last
+            transposed convolution draws it, as in the paper.
         num_classes: number of classes of a class-conditional generator, which is also called with labels (N,): an
             embedding of the class is appended to the latent.
 
@@ -109,8 +110,10 @@ class Generator(nn.Module):
         image_size: int = 64,
         channels: int = 3,
         width: int = 64,
-        hidden: int | Sequence[int] = 0,
+        hidden: int = 0,
         skip: bool = False,
+        modulated: bool = False,
+        fine: int = 0,
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
@@ -120,15 +123,19 @@ class Generator(nn.Module):
         self.embed = None if num_classes is None else ClassEmbedding(num_classes, z_dim)
         if self.embed is not None:
             z_dim *= 2
-        units = [z_dim, *hidden_units(hidden)]
-        for before, after in pairwise(units):
-            layers += [_Project(before, after, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
-        layers += [_Project(units[-1], widths[0], base, bias=False)]
-        for before, after in zip(widths, [*widths[1:], channels], strict=True):
+        if hidden:
+            layers += [_Project(z_dim, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU(inplace=True)]
+        units = hidden or z_dim
+        layers += [_Project(units, widths[0], base, bias=False)]
+        for before, after in zip(widths, [*widths[1:], fine or channels], strict=True):
             layers += [nn.BatchNorm2d(before), nn.ReLU(inplace=True)]
             layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False)]
+        if fine:
+            layers += [nn.BatchNorm2d(fine), nn.ReLU(inplace=True), nn.Conv2d(fine, channels, 3, padding=1, bias=False)]
         self.layers = nn.Sequential(*layers, nn.Tanh())
+        maps = [*widths, fine] if fine else widths
         self.pictures = nn.ModuleList(nn.Conv2d(w, channels, 1) for w in widths) if skip else None
+        self.styles = nn.ModuleList(nn.Linear(units, 2 * w) for w in maps) if modulated else None
         self.apply(_initialise)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -137,11 +144,16 @@ class Generator(nn.Module):
         x: Tensor = z[:, :, None, None]
         *body, end = self.layers
         picture: Tensor | float = 0.0
-        pictures = iter(self.pictures or ())
+        pictures, styles = iter(self.pictures or ()), iter(self.styles or ())
         for layer in body:
-            if self.pictures is not None and isinstance(layer, nn.ConvTranspose2d) and x.shape[2] > 1:
+            if isinstance(layer, _Project):
+                w = x.flatten(1)  # after the last of them: the units that the first feature map is made of
+            elif self.pictures is not None and isinstance(layer, nn.ConvTranspose2d):
                 picture = interpolate(next(pictures)(x) + picture, scale_factor=2.0)
             x = layer(x)
+            if self.styles is not None and isinstance(layer, nn.BatchNorm2d | nn.GroupNorm) and x.shape[2] > 1:
+                scale, shift = next(styles)(w)[:, :, None, None].chunk(2, 1)
+                x = torch.addcmul(x + shift, x, scale)
         images: Tensor = end(x if self.pictures is None else x + picture)
         return images
 
@@ -194,7 +206,7 @@ class Discriminator(nn.Module):
         width: channels of the first layer; each later one has twice as many, up to 16 * width.
         norm: "batch"; "spectral" (Miyato et al. 2018), spectral normalisation of every layer instead of BatchNorm; or
             None.
-        hidden: units of a fully connected layer before the logit, or a list with those of several layers; 0: none.
+        hidden: units of a fully connected layer before the logit; 0: none.
         num_classes: number of classes of a class-conditional discriminator, which is also called with labels (N,): the
             inner product of the features with an embedding of the class is added to the logit (Miyato & Koyama 2018,
             cGANs with Projection Discriminator, https://arxiv.org/abs/1802.05637).
@@ -209,7 +221,7 @@ class Discriminator(nn.Module):
         channels: int = 3,
         width: int = 64,
         norm: str | None = "batch",
-        hidden: int | Sequence[int] = 0,
+        hidden: int = 0,
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
@@ -222,10 +234,10 @@ class Discriminator(nn.Module):
             layers += [nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False)]
             layers += [nn.BatchNorm2d(after)] if norm == "batch" else []
         before = widths[-1]
-        for units in hidden_units(hidden):
-            layers += [nn.LeakyReLU(0.2, inplace=True), Gather(before, units, base, bias=False)]
-            layers += [nn.BatchNorm2d(units)] if norm == "batch" else []
-            before, base = units, 1
+        if hidden:
+            layers += [nn.LeakyReLU(0.2, inplace=True), Gather(before, hidden, base, bias=False)]
+            layers += [nn.BatchNorm2d(hidden)] if norm == "batch" else []
+            before, base = hidden, 1
         layers += [nn.LeakyReLU(0.2, inplace=True), _Score(before, 1, base, bias=False)]
         self.layers = nn.Sequential(*layers)
         self.apply(_initialise)

@@ -24,8 +24,10 @@ class Generator(DCGANGenerator):
         image_size: 4*2^k or 7*2^k pixels, k >= 1.
         channels: of the images.
         width: channels of the last hidden layer.
-        hidden: units of a fully connected layer after the latent, or a list with those of several layers; 0: none.
+        hidden: units of a fully connected layer after the latent; 0: none.
         skip: whether an image is drawn at each resolution, and added to the next one.
+        modulated: whether the latent scales and shifts what each normalisation gives.
+        fine: channels of a feature map of the full size, from which the image is drawn; 0: none.
         categories: number of values of the categorical code, at least 2.
         continuous: number of continuous codes, at least 0.
 
@@ -39,8 +41,10 @@ class Generator(DCGANGenerator):
         image_size: int = 64,
         channels: int = 3,
         width: int = 64,
-        hidden: int | Sequence[int] = 0,
+        hidden: int = 0,
         skip: bool = False,
+        modulated: bool = False,
+        fine: int = 0,
         categories: int = 10,
         continuous: int = 2,
     ) -> None:
@@ -48,7 +52,7 @@ class Generator(DCGANGenerator):
             raise ConfigError(
                 f"a code needs at least 2 categories and 0 continuous codes, not {categories} and {continuous}"
             )
-        super().__init__(z_dim + categories + continuous, image_size, channels, width, hidden, skip)
+        super().__init__(z_dim + categories + continuous, image_size, channels, width, hidden, skip, modulated, fine)
         self.sizes = [z_dim, categories, continuous]
 
     def draw_latent(self, n: int, rng: Rng) -> Tensor:
@@ -84,7 +88,7 @@ class Discriminator(DCGANDiscriminator):
         channels: of the images.
         width: channels of the first layer.
         norm: "batch", "spectral" or None.
-        hidden: units of a fully connected layer before the logit, or a list with those of several layers; 0: none.
+        hidden: units of a fully connected layer before the logit; 0: none.
         categories, continuous: of the code, as in the generator.
 
     Raises:
@@ -97,7 +101,7 @@ class Discriminator(DCGANDiscriminator):
         channels: int = 3,
         width: int = 64,
         norm: str | None = "batch",
-        hidden: int | Sequence[int] = 0,
+        hidden: int = 0,
         categories: int = 10,
         continuous: int = 2,
     ) -> None:

@@ -25,8 +25,10 @@ class Generator(DCGANGenerator):
         image_size: 4*2^k or 7*2^k pixels, k >= 1.
         channels: of the images.
         width: channels at the largest resolution, of the decoder and of the encoder.
-        hidden: units of a fully connected layer after the latent, or a list with those of several layers; 0: none.
+        hidden: units of a fully connected layer after the latent; 0: none.
         skip: whether an image is drawn at each resolution, and added to the next one.
+        modulated: whether the latent scales and shifts what each normalisation gives.
+        fine: channels of a feature map of the full size, from which the image is drawn; 0: none.
 
     Raises:
         ConfigError: a size that is not of that form.
@@ -38,10 +40,12 @@ class Generator(DCGANGenerator):
         image_size: int = 64,
         channels: int = 3,
         width: int = 64,
-        hidden: int | Sequence[int] = 0,
+        hidden: int = 0,
         skip: bool = False,
+        modulated: bool = False,
+        fine: int = 0,
     ) -> None:
-        super().__init__(z_dim, image_size, channels, width, hidden, skip)
+        super().__init__(z_dim, image_size, channels, width, hidden, skip, modulated, fine)
         # BatchNorm would learn the statistics of latents from N(0, I), and those of encoded images differ a little.
         for i, layer in enumerate(self.layers):
             if isinstance(layer, nn.BatchNorm2d):
@@ -69,7 +73,7 @@ class Discriminator(DCGANDiscriminator):
         channels: of the images.
         width: channels of the first layer.
         norm: "batch", "spectral" or None.
-        hidden: units of a fully connected layer before the logit, or a list with those of several layers; 0: none.
+        hidden: units of a fully connected layer before the logit; 0: none.
 
     Raises:
         ConfigError: a size that is not of that form, or an unknown norm.
@@ -81,7 +85,7 @@ class Discriminator(DCGANDiscriminator):
         channels: int = 3,
         width: int = 64,
         norm: str | None = "batch",
-        hidden: int | Sequence[int] = 0,
+        hidden: int = 0,
     ) -> None:
         super().__init__(image_size, channels, width, norm, hidden)
 

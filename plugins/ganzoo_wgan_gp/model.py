@@ -1,7 +1,5 @@
 """The discriminator of DCGAN as a critic without BatchNorm, as the gradient penalty requires."""
 
-from collections.abc import Sequence
-
 from ganzoo_dcgan.model import Discriminator
 
 
@@ -15,7 +13,7 @@ class Critic(Discriminator):
         channels: of the images.
         width: channels of the first layer; each later one has twice as many, up to 16 * width.
         norm: None; "spectral" (Miyato et al. 2018); or "batch", for comparison.
-        hidden: units of a fully connected layer before the score, or a list with those of several layers; 0: none.
+        hidden: units of a fully connected layer before the score; 0: none.
         num_classes: number of classes of a class-conditional critic, as in dcgan.
 
     Raises:
@@ -28,7 +26,7 @@ class Critic(Discriminator):
         channels: int = 3,
         width: int = 64,
         norm: str | None = None,
-        hidden: int | Sequence[int] = 0,
+        hidden: int = 0,
         num_classes: int | None = None,
     ) -> None:
         super().__init__(image_size, channels, width, norm, hidden, num_classes)

@@ -131,7 +131,7 @@ VARIANTS = {
 }
 
 
-PLAIN = {"hidden": 0, "skip": False, "num_classes": None}
+PLAIN = {"hidden": 0, "skip": False, "modulated": False, "fine": 0, "num_classes": None}
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zipped", "legacy"])

@@ -9,7 +9,7 @@ import offline
 from ganzoo.data import load
 from ganzoo.sampling import draw_latent
 from ganzoo.training.build import build_players
-from ganzoo_dcgan.model import ClassEmbedding, Discriminator, Generator
+from ganzoo_dcgan.model import ClassEmbedding, Generator
 
 
 def test_dcgan_is_the_published_network():
@@ -72,17 +72,41 @@ def test_dcgan_adds_up_the_images_of_all_resolutions():
     assert cells.std() > 0
 
 
-def test_dcgan_has_as_many_hidden_layers_as_it_is_given():
-    one, same, three = (Generator(image_size=8, width=4, hidden=hidden) for hidden in (16, [16], [16, 8, 32]))
-    assert one.state_dict().keys() == same.state_dict().keys()
-    assert [tuple(p.shape) for p in three.parameters() if p.dim() == 4][:4] == [
-        (100, 16, 1, 1), (16, 8, 1, 1), (8, 32, 1, 1), (32, 4, 4, 4),
-    ]  # fmt: skip
-    d = Discriminator(image_size=8, width=4, hidden=[16, 8])
-    assert [tuple(p.shape) for p in d.parameters() if p.dim() == 4] == [
-        (4, 3, 4, 4), (16, 4, 4, 4), (8, 16, 1, 1), (1, 8, 1, 1),
-    ]  # fmt: skip
-    assert d(torch.randn(2, 3, 8, 8)).shape == (2,)
+@torch.no_grad()
+def test_dcgan_draws_from_a_feature_map_of_full_size():
+    g = Generator(image_size=28, channels=3, width=4, fine=5, modulated=True).eval()
+    *_, norm, relu, last, _ = g.layers
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert tuple(last.weight.shape) == (3, 5, 3, 3)
+    maps = []
+    relu.register_forward_hook(lambda module, inputs, output: maps.append(output))
+    images = g(torch.randn(2, 100))
+    assert maps[0].shape == (2, 5, 28, 28)
+    assert torch.equal(images, last(maps[0]).tanh())
+    assert [style.out_features for style in g.styles] == [16, 8, 10]  # a scale and a shift for each channel
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("hidden", [0, 8])
+def test_dcgan_scales_and_shifts_its_feature_maps_by_the_latent(hidden):
+    torch.manual_seed(0)
+    plain = Generator(image_size=28, channels=3, width=4, hidden=hidden).eval()
+    g = Generator(image_size=28, channels=3, width=4, hidden=hidden, modulated=True).eval()
+    g.load_state_dict(plain.state_dict(), strict=False)
+    z = torch.randn(2, 100)
+    assert not torch.equal(g(z), plain(z))
+    for style in g.styles:
+        style.weight.zero_()
+    assert torch.equal(g(z), plain(z))  # the scales are what is added to 1
+    g.styles[-1].bias[4:] = -100.0  # shifts that switch off the last feature map's ReLU: nothing is drawn
+    assert torch.equal(g(z), torch.zeros(2, 3, 28, 28))
+    # Shifts that are low for the first latent and high for the second one: each decides on its own image.
+    units = g.layers[:3](z[:, :, None, None]).flatten(1) if hidden else z
+    direction = 1e9 * (units[1] - units[0])
+    g.styles[-1].weight[4:] = direction
+    g.styles[-1].bias[4:] = -direction @ units.mean(0)
+    drawn = g(z).flatten(1).abs().amax(1) > 0
+    assert drawn.tolist() == [False, True]
 
 
 @pytest.mark.parametrize("size", [8, 14, 16, 28, 32, 56, 64, 112, 128])

@@ -148,12 +148,12 @@ class Generator(nn.Module):
         for layer in body:
             if isinstance(layer, _Project):
                 w = x.flatten(1)  # after the last of them: the units that the first feature map is made of
+            elif self.styles is not None and isinstance(layer, nn.ReLU) and x.shape[2] > 1:
+                scale, shift = next(styles)(w)[:, :, None, None].chunk(2, 1)
+                x = torch.addcmul(x + shift, x, scale)
             elif self.pictures is not None and isinstance(layer, nn.ConvTranspose2d):
                 picture = interpolate(next(pictures)(x) + picture, scale_factor=2.0)
             x = layer(x)
-            if self.styles is not None and isinstance(layer, nn.BatchNorm2d | nn.GroupNorm) and x.shape[2] > 1:
-                scale, shift = next(styles)(w)[:, :, None, None].chunk(2, 1)
-                x = torch.addcmul(x + shift, x, scale)
         images: Tensor = end(x if self.pictures is None else x + picture)
         return images
 

@@ -83,7 +83,7 @@ def main() -> None:
             for settings in candidates
             for name in sets
         ]
-        rows = run(jobs, options.out, options.jobs)
+        rows = list(run(jobs, options.out, options.jobs))
         print(f"\n{seconds:.0f} seconds of CPU time each:\n")
         print("\n".join(table(rows, sets, options.base)), flush=True)
         candidates = [settings for _, _, settings in rank(rows)[: -(-len(candidates) // 2)]]

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -91,8 +91,8 @@ def trial(job: Row) -> Row:
     return {**row, **result.values, "fid_multiple": result.fid_multiple}
 
 
-def run(jobs: Sequence[Row], out: Path, at_once: int) -> list[Row]:
-    """The results of trials, `at_once` of them at a time, each with one thread.
+def run(jobs: Sequence[Row], out: Path, at_once: int) -> Iterator[Row]:
+    """The results of trials, as they come, `at_once` of them at a time, each with one thread.
 
     Args:
         jobs: as for `trial`, without "out" and "name".
@@ -119,7 +119,7 @@ def run(jobs: Sequence[Row], out: Path, at_once: int) -> list[Row]:
         return row
 
     with ThreadPoolExecutor(at_once) as pool:
-        return list(pool.map(result, jobs))
+        yield from pool.map(result, jobs)
 
 
 if __name__ == "__main__":

@@ -172,7 +172,7 @@ def test_trials_are_made_once(tmp_path, monkeypatch):
     monkeypatch.setattr(trial, "pictures", None)
     job = {"architecture": "dcgan", "set": "digits", "seed": 0}
     (tmp_path / "results.jsonl").write_text(json.dumps({**job, "fid": 3.0}) + "\n")
-    assert trial.run([job], tmp_path, 1) == [{**job, "fid": 3.0}]
+    assert list(trial.run([job], tmp_path, 1)) == [{**job, "fid": 3.0}]
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -184,5 +184,14 @@ def test_the_table_shows_the_best_row_first_and_the_spread_of_seeds():
     lines = sets.table([record("vanilla", 0, 90.0), record("dcgan", 0, 40.0), record("dcgan", 1, 60.0)])
     assert lines[0] == "### nouns"
     rows = [line for line in lines if line.startswith("| `")]
-    assert rows[0] == "| `dcgan` | 10 ± 3 | 50 ± 1e+01 |  | 0.25 ± 0 |  |  | 1,000 |"
+    assert (
+        rows[0]
+        == "| `dcgan` | 10 ± 3 | 50 ± 1e+01 |  | 0.25 ± 0 |  |  | 1,000 | ![samples](_static/sets/nouns-dcgan.png) |"
+    )
     assert rows[1].startswith("| `vanilla` | 18 | 90 |")
+
+
+def test_what_failed_stands_in_the_table_and_has_no_picture():
+    row = {"architecture": "wgan", "recipe": "paper", "seed": 0, "set": "emoji", "error": "weights became NaN"}
+    lines = sets.table([sets.keep(row)])
+    assert "| `wgan --recipe paper` |  |  |  |  |  |  | failed: weights became NaN |" in lines

@@ -5,8 +5,8 @@ from ganzoo import Register, hookimpl
 
 PAPER = {"steps": 20000, "batch_size": 64, "optimizer": "rmsprop", "lr": 5e-5, "n_critic": 5}
 # The loss and clipping of the paper, on the networks that dcgan has for digits. With one update of the critic a step, G
-# collapses on colour pictures. The critic's updates have to be small compared with the clipping: at four times this
-# rate its signal died out within 3,000 steps. Its logits and hence all gradients are tiny, which is why eps is.
+# collapses on nouns (docs/sets.md). The critic's updates have to be small compared with the clipping: at four times
+# this rate its signal died out within 3,000 steps. Its logits and hence all gradients are tiny, which is why eps is.
 # docs/recipes.md describes the search.
 DEFAULT = {
     "steps": 1500,

@@ -5,10 +5,11 @@
 
 The first trains and measures what is missing in docs/sets.json, hours of it. After each training it writes that file,
 a picture of samples and the table, so that it can be stopped, and the results committed, at any time. Both write the
-table from docs/sets.json. A new default recipe needs `--again NAME`, which trains that architecture anew.
+table from docs/sets.json. A row whose recipe has changed since is missing too: it is trained anew.
 """
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 from statistics import mean, stdev
@@ -20,6 +21,7 @@ from trial import Row, run
 
 import ganzoo
 from ganzoo.sampling.pictures import to_uint8
+from ganzoo.zoo.plugins import registry
 
 DOCS = Path(__file__).parents[2] / "docs"
 RECORDS = DOCS / "sets.json"
@@ -31,13 +33,13 @@ SEEDS = {"dcgan": 3}
 TEXTBOOK = {"dcgan": "paper", "vanilla": "textbook", "wgan": "paper"}
 """The recipes that many tutorials have, for comparison."""
 SHOWN = ("fid_multiple", "fid", "kid", "precision", "recall", "diversity", "diversity_pixels")
-IDENTITY = ("architecture", "recipe", "seed", "set")
+IDENTITY = ("architecture", "recipe", "recipe_digest", "seed", "set")
 SETS = ("digits", "mnist", "fashion_mnist", "nouns", "cifar10", "emoji", "nouns-300")
 ARCHITECTURES = ("dcgan", "vanilla", "wgan", "wgan_gp", "sngan", "infogan", "vaegan", "projected", "r3gan")
 SAMPLES = 16
 
 
-def jobs(data_dir: Path, out: Path, features: str | None) -> list[Row]:
+def jobs(data_dir: Path, features: str | None) -> list[Row]:
     """One trial for each architecture and set, and three for `dcgan`; set by set, each with its own reference."""
     recipes = [(name, "default", seed) for name in ARCHITECTURES for seed in range(SEEDS.get(name, 1))]
     recipes += [(name, recipe, 0) for name, recipe in TEXTBOOK.items()]
@@ -45,10 +47,24 @@ def jobs(data_dir: Path, out: Path, features: str | None) -> list[Row]:
     shared = {"seconds": SECONDS, "data_dir": str(data_dir), "features": features, "samples": None}
     shared |= {"feature_precision": "fp32", "metrics": None}
     return [
-        {**shared, "settings": own.get(name, ""), "architecture": name, "recipe": recipe, "seed": seed, "set": of}
+        {
+            **shared,
+            "settings": own.get(name, ""),
+            "architecture": name,
+            "recipe": recipe,
+            "recipe_digest": digest(name, recipe),
+            "seed": seed,
+            "set": of,
+        }
         for of in SETS
         for name, recipe, seed in recipes
     ]
+
+
+def digest(architecture: str, recipe: str) -> str:
+    """Of the recipe's settings, by which a record shows that they have changed."""
+    settings = (registry().architecture(architecture).recipes or {})[recipe]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def label(row: Row) -> str:
@@ -97,12 +113,11 @@ def table(records: list[Row]) -> list[str]:
         lines += [f"### {of}", "", f"| | {' | '.join(heads.get(name, name) for name in names)} | steps | samples |"]
         lines += [f"|---|{'---:|' * (len(names) + 1)}---|"]
         for shown, rows in sorted(own.items(), key=lambda item: mean(row.get(figure, 1e9) for row in item[1])):
-            trained = [row for row in rows if "error" not in row]
-            if trained:
-                steps = f"{mean(row['steps'] for row in trained):,.0f}"
-                strip = f"![samples]({picture_of(rows[0]).relative_to(DOCS)})"
-            else:
-                steps, strip = "", f"failed: {rows[0]['error']}"
+            trained = [row["steps"] for row in rows if "error" not in row]
+            steps = f"{mean(trained):,.0f}" if trained else ""
+            errors = [f"failed: {row['error']}" for row in rows if "error" in row]
+            drawn = any(row["seed"] == 0 and "error" not in row for row in rows)
+            strip = "; ".join([*([f"![samples]({picture_of(rows[0]).relative_to(DOCS)})"] if drawn else []), *errors])
             cells = " | ".join(cell(rows, name) for name in names)
             lines.append(f"| `{shown}` | {cells} | {steps} | {strip} |")
         lines.append("")
@@ -115,18 +130,12 @@ def main() -> None:
     parser.add_argument("--features", help="FILE with the weights of the features of colour pictures")
     parser.add_argument("--out", type=Path, default=Path("runs/sets"))
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once, each with one thread")
-    parser.add_argument("--again", action="append", default=[], metavar="NAME", help="forget this architecture's rows")
     options = parser.parse_args()
     records: list[Row] = json.loads(RECORDS.read_text()) if RECORDS.exists() else []
-    records = [row for row in records if row["architecture"] not in options.again]
     if options.data_dir:
-        known = [{key: row[key] for key in IDENTITY} for row in records]
-        missing = [
-            job
-            for job in jobs(options.data_dir, options.out, options.features)
-            if {key: job[key] for key in IDENTITY} not in known
-        ]
-        for row in run(missing, options.out, options.jobs):
+        wanted = {tuple(job[key] for key in IDENTITY): job for job in jobs(options.data_dir, options.features)}
+        records = [row for row in records if wanted.pop(tuple(row[key] for key in IDENTITY), None)]
+        for row in run(list(wanted.values()), options.out, options.jobs):
             records = sorted([*records, keep(row)], key=order)
             RECORDS.write_text(json.dumps(records, indent=1) + "\n")
             write_between_marks(PAGE, table(records), MARKS)

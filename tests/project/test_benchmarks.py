@@ -184,14 +184,30 @@ def test_the_table_shows_the_best_row_first_and_the_spread_of_seeds():
     lines = sets.table([record("vanilla", 0, 90.0), record("dcgan", 0, 40.0), record("dcgan", 1, 60.0)])
     assert lines[0] == "### nouns"
     rows = [line for line in lines if line.startswith("| `")]
-    assert (
-        rows[0]
-        == "| `dcgan` | 10 ± 3 | 50 ± 1e+01 |  | 0.25 ± 0 |  |  | 1,000 | ![samples](_static/sets/nouns-dcgan.png) |"
-    )
+    samples = "![samples](_static/sets/nouns-dcgan.png)"
+    assert rows[0] == f"| `dcgan` | 10 ± 3 | 50 ± 1e+01 |  | 0.25 ± 0 |  |  | 1,000 | {samples} |"
     assert rows[1].startswith("| `vanilla` | 18 | 90 |")
 
 
 def test_what_failed_stands_in_the_table_and_has_no_picture():
     row = {"architecture": "wgan", "recipe": "paper", "seed": 0, "set": "emoji", "error": "weights became NaN"}
+    row["recipe_digest"] = sets.digest("wgan", "paper")
     lines = sets.table([sets.keep(row)])
     assert "| `wgan --recipe paper` |  |  |  |  |  |  | failed: weights became NaN |" in lines
+
+
+def test_rows_are_missing_once_their_recipe_has_changed(tmp_path, monkeypatch):
+    old, *_ = [job for job in sets.jobs(tmp_path, None) if job["architecture"] == "wgan"]
+    asked = []
+    monkeypatch.setattr(sets, "RECORDS", tmp_path / "sets.json")
+    monkeypatch.setattr(sets, "write_between_marks", lambda *arguments: None)
+    monkeypatch.setattr(sets, "run", lambda jobs, out, at_once: asked.append(jobs) or [])
+    monkeypatch.setattr("sys.argv", ["sets.py", "--data-dir", str(tmp_path)])
+    for digest in (old["recipe_digest"], "another"):
+        row = {**old, "recipe_digest": digest, "steps": 1, "fid": 1.0, "fid_multiple": 1.0}
+        sets.RECORDS.write_text(json.dumps([row]))
+        sets.main()
+    kept, changed = asked
+    assert old not in kept
+    assert old in changed
+    assert len(changed) == len(kept) + 1

@@ -5,6 +5,7 @@ with pictures in train/ and test/: heads in pixels (the parts of the Nouns proje
 and Noto Emoji on white. `nouns-300` is a flat folder of 300 heads.
 """
 
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -55,13 +56,20 @@ def pictures(data_dir: Path, work: Path) -> dict[str, Pictures]:
 
 
 def _few(archive: Path, folder: Path) -> Path:
-    """A flat folder of some of the training pictures."""
+    """A flat folder of some of the training pictures, which appears whole: several processes may write it at once."""
     if not folder.exists():
-        folder.mkdir(parents=True)
-        with zipfile.ZipFile(archive) as file:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as beside, zipfile.ZipFile(archive) as file:
             names = sorted(name for name in file.namelist() if "train/" in name and name.endswith(".png"))
             order = torch.randperm(len(names), generator=torch.Generator().manual_seed(0))[:FEW].tolist()
+            whole = Path(beside) / folder.name
+            whole.mkdir()
             for i in order:
                 name = Path(names[i])
-                (folder / f"{name.parent.name}-{name.name}").write_bytes(file.read(names[i]))
+                (whole / f"{name.parent.name}-{name.name}").write_bytes(file.read(names[i]))
+            try:
+                whole.rename(folder)
+            except OSError:
+                if not folder.exists():  # else another process was first
+                    raise
     return folder

@@ -40,8 +40,9 @@ SAMPLES = 16
 
 
 def jobs(data_dir: Path, features: str | None) -> list[Row]:
-    """One trial for each architecture and set, and three for `dcgan`; set by set, each with its own reference."""
-    recipes = [(name, "default", seed) for name in ARCHITECTURES for seed in range(SEEDS.get(name, 1))]
+    """One trial for each architecture and set, then the other seeds and recipes, so that gaps show early."""
+    recipes = [(name, "default", 0) for name in ARCHITECTURES]
+    recipes += [(name, "default", seed) for name, seeds in SEEDS.items() for seed in range(1, seeds)]
     recipes += [(name, recipe, 0) for name, recipe in TEXTBOOK.items()]
     own = {} if features is None else {"projected": f"discriminator.weights={features}"}
     shared = {"seconds": SECONDS, "data_dir": str(data_dir), "features": features, "samples": None}
@@ -56,8 +57,8 @@ def jobs(data_dir: Path, features: str | None) -> list[Row]:
             "seed": seed,
             "set": of,
         }
-        for of in SETS
         for name, recipe, seed in recipes
+        for of in SETS
     ]
 
 

@@ -95,7 +95,7 @@ def verify(source: Source, as_json: Json = False) -> None:
 
 def import_(
     architecture: Annotated[str, typer.Argument(metavar="ARCH", help="One of `ganzoo list`.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pt, .pth, .bin, .ckpt or .safetensors file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pkl, .pt, .pth, .bin, .ckpt or .safetensors file.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to write.")],
     key: Annotated[str | None, typer.Option(help="Key of the generator's state dict in the file.")] = None,
     set_: Annotated[
@@ -104,20 +104,32 @@ def import_(
     ] = None,
     tag: Annotated[str, typer.Option(help="The TAG of ARCH.TAG. \\[default: the name of the file]")] = "",
     license: License = "",
+    discriminator: Annotated[
+        bool, typer.Option("--discriminator", help="Import the discriminator too, so that others can fine-tune.")
+    ] = False,
 ) -> None:
     """Convert a generator's checkpoint from elsewhere to a model folder. Check the result in its samples.png."""
-    from ganzoo.exchange.foreign import convert, read_tensors
+    from ganzoo.exchange.foreign import convert, read_checkpoint
+    from ganzoo.files import file_hash
     from ganzoo.store.runs import data_slug
     from ganzoo.store.save import write_model
     from ganzoo.zoo.command import parse_assignment
     from ganzoo.zoo.networks import network
 
     options = dict(parse_assignment(text) for text in set_ or [])
-    g = convert(architecture, read_tensors(file, key), **options)
+    checkpoint = read_checkpoint(file, key)
+    g = convert(architecture, checkpoint, **options)
     settings: dict[str, Any] = g.config  # type: ignore[assignment]  # set by the zoo
-    d = network(architecture, "discriminator", settings, {})
-    tag = tag or data_slug(file.name)
-    folder = write_model(out, architecture, tag, g, discriminator_config=d.config, license=license)
+    if discriminator:
+        d = convert(architecture, read_checkpoint(file, role="discriminator"))
+    else:
+        d = network(architecture, "discriminator", settings, {})
+    origin = {"file": file.name, "sha256": file_hash(file), "key": checkpoint.key}
+    folder = write_model(
+        out, architecture, tag or data_slug(file.name), g, d if discriminator else None,
+        discriminator_config=d.config,  # type: ignore[arg-type]
+        training={"imported": origin}, license=license,
+    )  # fmt: skip
     print(f"ganzoo: read as {json.dumps(settings)}", file=sys.stderr)
     print(f"ganzoo: if {folder / 'samples.png'} looks wrong, correct the settings with --set", file=sys.stderr)
     print(folder)

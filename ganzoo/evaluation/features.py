@@ -3,6 +3,7 @@
 import difflib
 import logging
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,12 @@ class InceptionFeatures(Extractor):
         from torch_fidelity import feature_extractor_inceptionv3 as library  # type: ignore[import-untyped]
 
         path = Path(file).expanduser() if file else _inception_file(library.URL_INCEPTION_V3)
-        read_tensors(path)  # refuses a pickle that holds more than tensors, which the library would execute
         try:
-            self.net = library.FeatureExtractorInceptionV3(
-                self.name, ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
-            )
+            with tempfile.TemporaryDirectory() as folder:  # the library gets a file that holds nothing but the tensors
+                torch.save(read_tensors(path), plain := Path(folder) / "inception.pt")
+                self.net = library.FeatureExtractorInceptionV3(
+                    self.name, ["2048", "logits_unbiased"], feature_extractor_weights_path=str(plain)
+                )
         except RuntimeError as error:
             message = " ".join(str(error).split())[:300]
             raise EvaluationError(f"{path} does not hold torch-fidelity's Inception weights: {message}") from error

@@ -1,13 +1,14 @@
-"""Import of foreign checkpoints: reading their tensors without running any code, and building the generator.
+"""Import of foreign checkpoints: reading their tensors without running any code, and building the networks.
 
-The plugin of an architecture knows the names that others give its tensors: see `from_foreign` of its generator.
+The plugin of an architecture knows the names that others give its tensors: see `from_foreign` of its networks.
 """
 
+import inspect
 import re
-import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ganzoo.errors import GanzooError, WeightsError
+from ganzoo.exchange.pickles import Record
+from ganzoo.exchange.records import Module, networks
+from ganzoo.exchange.torch_files import read_file
 from ganzoo.rng import preserve_torch
 from ganzoo.zoo.networks import network, resolve
 from ganzoo.zoo.plugins import registry
@@ -30,17 +34,47 @@ ROLES = {
 """The network that a word in a key stands for."""
 
 
+TOLERATED = ("argparse.Namespace",)
+"""Records that training checkpoints hold beside their tensors. Nothing is taken from them."""
+
+ADVICE = "Save the network's state_dict() alone, and import that"
+
+Role = Literal["generator", "discriminator"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The tensors of one network in a foreign file, and what else the file says of it.
+
+    Attributes:
+        tensors: on the CPU by name, without the prefixes of DataParallel and torch.compile.
+        role: which network they are.
+        modules: in a pickle of NVIDIA's, the class and the settings of each submodule, by its dotted name.
+        beside: the tensors that lie beside the network's state dict.
+        key: the dotted key of the state dict in the file; empty if it is the file's whole content.
+    """
+
+    tensors: dict[str, Tensor]
+    role: Role = "generator"
+    modules: Mapping[str, Module] = field(default_factory=dict)
+    beside: Mapping[str, Tensor] = field(default_factory=dict)
+    key: str = ""
+
+
 def read_tensors(path: Path, key: str | None = None) -> dict[str, Tensor]:
-    """Read the generator's tensors from a foreign checkpoint.
+    """The tensors of the generator in a foreign checkpoint: see `read_checkpoint`."""
+    return read_checkpoint(path, key).tensors
+
+
+def read_checkpoint(path: Path, key: str | None = None, role: Role = "generator") -> Checkpoint:
+    """Read the tensors of one network from a foreign checkpoint.
 
     Args:
-        path: a .safetensors file, or a file of torch.save, which is read with `weights_only`, so that no code in it
-            runs.
+        path: a .safetensors file, a file of torch.save, or a network pickle of NVIDIA's. Of a pickle nothing runs: see
+            `ganzoo.exchange.pickles`.
         key: the dotted key of the state dict ("models.netG"), or a prefix of the names in one; None: the only state
-            dict that can be a generator's.
-
-    Returns:
-        Tensors on the CPU by name, without the prefixes of DataParallel and torch.compile.
+            dict that can be this network's, or the only averaged one ("G_ema") of several.
+        role: the network to look for.
 
     Raises:
         WeightsError: the file cannot be read, or holds more than tensors, numbers and strings; there is no state dict
@@ -49,79 +83,77 @@ def read_tensors(path: Path, key: str | None = None) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: name a checkpoint file")
-    tree = _load(path)
+    tree, modules = networks(_load(path))
     for where, node in _walk(tree):
         if not isinstance(node, PLAIN):
-            kind = f"{type(node).__module__}.{type(node).__qualname__}"
-            raise WeightsError(
-                f"{path} holds a {kind} under {where!r}, which is more than tensors, numbers and strings: "
-                "save the generator's state_dict() alone and import that"
-            )
-    candidates = _candidates(tree)
+            _refuse(node, where, tree, str(path))
+    key, state = _choose(tree, key, role, str(path))
+    beside = {} if state is tree else {str(k): v for k, v in _items(tree) if isinstance(v, Tensor)}
+    own_modules = modules.get(id(state), {})
+    while prefix := next((w for w in WRAPPERS if all(n.startswith(w) and n != w for n in state)), None):
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return Checkpoint({name: tensor.detach() for name, tensor in state.items()}, role, own_modules, beside, key)
+
+
+def _refuse(node: Any, where: str, tree: Any, path: str) -> None:
+    """Refuse what is neither a tensor nor plain, unless it lies beside the networks of a training checkpoint."""
+    name = node.name if isinstance(node, Record) else f"{type(node).__module__}.{type(node).__qualname__}"
+    if name in TOLERATED:
+        if isinstance(tree, dict) and any(node is value for value in tree.values()):
+            return
+        raise WeightsError(f"{path} holds more than tensors ({name}); it was not executed. {ADVICE}")
+    if name.startswith("torch._utils._rebuild"):
+        raise WeightsError(f"{path}: {where!r} is not a plain dense tensor: save it .to_dense() or .contiguous()")
+    raise WeightsError(
+        f"{path} holds a {name} under {where!r}, which is more than tensors, numbers and strings. {ADVICE}"
+    )
+
+
+def _choose(tree: Any, key: str | None, role: Role, path: str) -> tuple[str, dict[str, Tensor]]:
+    """The key and the state dict under it, or the only one of that role."""
+    candidates = _candidates(tree, role)
     hint = f"--key can be {', '.join(map(repr, list(candidates)[:10]))}" if any(candidates) else "leave --key out"
     if key is not None:
         state = _follow(tree, key)
         if not _is_state(state):
             raise WeightsError(f"{path} has no tensors under the key {key!r}: {hint}")
-    elif len(candidates) == 1:
-        (state,) = candidates.values()
-    elif candidates:
-        raise WeightsError(f"{path} holds {len(candidates)} state dicts that may be the generator's: {hint}")
-    else:
-        raise WeightsError(f"{path} holds no generator's state dict: name its --key, or save g.state_dict() anew")
-    for name, tensor in state.items():
-        dense = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
-        # A view that repeats a few bytes could claim any size.
-        if not dense or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise WeightsError(f"{path}: {name!r} is not a plain dense tensor: save it .to_dense() or .contiguous()")
-    while prefix := next((w for w in WRAPPERS if all(n.startswith(w) and n != w for n in state)), None):
-        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return {name: tensor.detach() for name, tensor in state.items()}
+        return key, state
+    averaged = [where for where in candidates if where.lower().endswith("_ema")]
+    if len(averaged) == 1 and all(where in (averaged[0], averaged[0][:-4]) for where in candidates):
+        return averaged[0], candidates[averaged[0]]  # of one network and its average
+    if len(candidates) == 1:
+        return next(iter(candidates.items()))
+    if candidates:
+        raise WeightsError(f"{path} holds {len(candidates)} state dicts that may be the {role}'s: {hint}")
+    raise WeightsError(f"{path} holds no {role}'s state dict: name its --key, or save its state_dict() anew")
 
 
-def convert(architecture: str, tensors: Mapping[str, Tensor], **options: Any) -> nn.Module:
-    """Build the generator whose weights are these foreign tensors.
+def convert(architecture: str, foreign: Mapping[str, Tensor] | Checkpoint, **options: Any) -> nn.Module:
+    """Build the network whose weights are these foreign tensors.
 
     Every tensor must be used, and every tensor of the network must be filled.
 
     Args:
-        architecture: a registered one. If its generator has `from_foreign`, that method infers the sizes from the
+        architecture: a registered one. If its network has `from_foreign`, that method infers the sizes from the
             tensors and renames them; else the names must be the network's own, and `options` its settings.
-        tensors: the result of `read_tensors`.
+        foreign: the result of `read_checkpoint`, or the generator's tensors alone.
         **options: settings that cannot be inferred from tensors, such as `activation="relu"` or `output="sigmoid"`.
 
     Returns:
-        The generator in evaluation mode, fp32, on the CPU, with its settings as `.config`.
+        The network in evaluation mode, fp32, on the CPU, with its settings as `.config`.
 
     Raises:
         UnknownNameError: there is no such architecture.
-        ConfigError: the generator lacks an option or refuses its value.
+        ConfigError: the network lacks an option or refuses its value.
         WeightsError: a tensor is left over, missing, of another shape or type, or not finite.
     """
-    factory = resolve(registry().architecture(architecture).generator)
-    what = f"the generator of {architecture}"
-    unused: list[str] = []
-    renamed, settings = dict(tensors), dict[str, Any]()
-    if (from_foreign := getattr(factory, "from_foreign", None)) is not None:
-        prefix = _common_prefix(tensors)
-        left = _in_order(_under(tensors, prefix))
-        if empty := [name for name in tensors if not tensors[name].numel()]:
-            raise WeightsError(f"{_some(empty)} holds no numbers: fetch the checkpoint again")
-        under = f" (names under {prefix!r})" if prefix else ""
-        try:
-            settings, renamed = from_foreign(left, options)
-        except GanzooError as error:
-            raise WeightsError(f"the weights do not fit {what}: {error}{under}") from error
-        except Exception as error:  # a plugin's code on foreign tensors may raise anything
-            raise WeightsError(f"{what} cannot read these weights: {type(error).__name__}: {error}{under}") from error
-        unused = [prefix + name for name in left]
-        for name, value in options.items():
-            if name in settings and _plain(settings[name]) != _plain(value):
-                raise WeightsError(
-                    f"{what} has {name}={settings[name]!r} according to its weights, not {value!r}: leave it out"
-                )
+    checkpoint = foreign if isinstance(foreign, Checkpoint) else Checkpoint(dict(foreign))
+    role = checkpoint.role
+    what = f"the {role} of {architecture}"
+    factory = resolve(getattr(registry().architecture(architecture), role))
+    settings, renamed, unused = _translate(factory, what, checkpoint, options)
     with preserve_torch(torch.device("cpu")):  # building draws initial weights, which are replaced below
-        g: nn.Module = network(architecture, "generator", {}, {**settings, **options}).float()
+        g: nn.Module = network(architecture, role, {}, {**settings, **options}).float()
     own = {name: tensor for name, tensor in g.state_dict().items() if isinstance(tensor, Tensor)}
     for name, tensor in own.items():
         if name.endswith(".num_batches_tracked"):  # missing before PyTorch 0.4.1, and without effect on images
@@ -135,6 +167,37 @@ def convert(architecture: str, tensors: Mapping[str, Tensor], **options: Any) ->
         if isinstance(tensor, Tensor) and not tensor.isfinite().all():
             raise WeightsError(f"{name} of {what} holds NaN or infinite values in fp32: take an earlier checkpoint")
     return g.eval()
+
+
+def _translate(
+    factory: Any, what: str, checkpoint: Checkpoint, options: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Tensor], list[str]]:
+    """The settings and the tensors that a network's `from_foreign` makes of a checkpoint, and the names of those left
+    over. Without that method, the tensors are the network's own."""
+    tensors = checkpoint.tensors
+    if (from_foreign := getattr(factory, "from_foreign", None)) is None:
+        return {}, dict(tensors), []
+    prefix = _common_prefix(tensors)
+    left = _in_order(_under(tensors, prefix))
+    if empty := [name for name in tensors if not tensors[name].numel()]:
+        raise WeightsError(f"{_some(empty)} holds no numbers: fetch the checkpoint again")
+    under = f" (names under {prefix!r})" if prefix else ""
+    more = {"modules": checkpoint.modules, "beside": checkpoint.beside}
+    accepted = inspect.signature(from_foreign).parameters
+    settings: dict[str, Any]
+    try:
+        settings, renamed = from_foreign(left, options, **{k: v for k, v in more.items() if k in accepted})
+    except GanzooError as error:
+        raise WeightsError(f"the weights do not fit {what}: {error}{under}") from error
+    except Exception as error:  # a plugin's code on foreign tensors may raise anything
+        cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise WeightsError(f"{what} cannot read these weights: {cause}{under}") from error
+    for name, value in options.items():
+        if name in settings and _plain(settings[name]) != _plain(value):
+            raise WeightsError(
+                f"{what} has {name}={settings[name]!r} according to its weights, not {value!r}: leave it out"
+            )
+    return settings, renamed, [prefix + name for name in left]
 
 
 def _compare(what: str, own: Mapping[str, Tensor], foreign: Mapping[str, Tensor], unused: list[str]) -> None:
@@ -165,26 +228,15 @@ def _plain(value: Any) -> Any:
 
 
 def _load(path: Path) -> Any:
-    """The content of a file. Those of torch are read by the unpickler that builds only tensors and plain containers."""
+    """The content of a file."""
     try:
         if path.suffix.lower() == ".safetensors":
             return load_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return read_file(path)
+    except WeightsError as error:
+        raise WeightsError(f"{path} {error}. {ADVICE}, or fetch the file again") from error
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} cannot be read or is damaged: {error}. Fetch it again") from error
-    except Exception as error:  # the errors for damaged bytes are not documented
-        # torch's own message advises the user to unpickle the file, so it is not repeated.
-        if match := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise WeightsError(
-                f"{path} holds more than tensors ({match[1]}); it was not executed. If you trust it, save its "
-                "generator's state_dict() alone and import that"
-            ) from error
-        raise WeightsError(
-            f"{path} is damaged, not from torch.save, or holds more than tensors ({type(error).__name__}); nothing in "
-            "it was executed. Fetch it again, or save the generator's state_dict() alone"
-        ) from error
 
 
 def _items(node: Any) -> list[tuple[str, Any]]:
@@ -219,8 +271,8 @@ def _role(path: str) -> str | None:
     return next((ROLES[word] for word in reversed(re.findall("[a-z]+", path.lower())) if word in ROLES), None)
 
 
-def _candidates(tree: Any) -> dict[str, dict[str, Tensor]]:
-    """The state dicts in a file that are not a discriminator's, by dotted path."""
+def _candidates(tree: Any, role: Role) -> dict[str, dict[str, Tensor]]:
+    """The state dicts in a file that may be of that network, by dotted path: a generator's need not say so."""
     states: dict[str, dict[str, Tensor]] = {}
     for path, node in _walk(tree):
         if _is_state(node):
@@ -233,7 +285,8 @@ def _candidates(tree: Any) -> dict[str, dict[str, Tensor]]:
     return {
         path: state
         for path, state in states.items()
-        if not path or (_role(path) != "discriminator" and any(n.rpartition(".")[2] == "weight" for n in state))
+        if (not path or any(n.rpartition(".")[2] == "weight" for n in state))
+        and (_role(path) == "discriminator") == (role == "discriminator")
     }
 
 

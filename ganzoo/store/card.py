@@ -35,34 +35,29 @@ def render_card(
     shape: tuple[int, ...],
     picture: str,
     half: bool = False,
+    unbounded: bool = False,
 ) -> str:
     """Render a model's README.md.
 
     Args:
         model: the content of its config.json.
-        training: the content of its training.json; empty for imported weights.
+        training: the content of its training.json, which for imported weights says where they come from; or empty.
         name: the SOURCE that loads it.
         license: the licence of the weights, as the Hub spells it; empty: not stated.
         parameters: the number of the generator's parameters.
         shape: the shape of one item.
         picture: the name of the grid of samples; empty without one.
         half: whether the weights are rounded to fp16.
+        unbounded: whether its values may leave [-1, 1].
     """
-    from huggingface_hub import ModelCard, ModelCardData
+    from huggingface_hub import ModelCard
 
     config = training.get("config", {})
     data = config.get("data", "")
     source = registry().data.get(data)
     names = model.get("classes") or []
-    card_data = ModelCardData(
-        library_name="ganzoo",
-        pipeline_tag=TASK,
-        license=license or None,
-        datasets=[data] if source else None,
-        tags=["ganzoo", "gan", model["architecture"]],
-    )
     card = ModelCard.from_template(
-        card_data,
+        _metadata(model["architecture"], license, data),
         template_str=(cards_folder() / TEMPLATE).read_text(encoding="utf-8"),
         name=f"{model['architecture']}.{model['tag']}",
         source=name,
@@ -75,6 +70,7 @@ def render_card(
         shape=shape,
         picture=picture,
         half=half,
+        unbounded=unbounded,
         classes=model["generator"].get("num_classes"),
         last_class=json.dumps(names[-1]) if names else "",
         class_list=_class_list(names),
@@ -85,6 +81,18 @@ def render_card(
         command=train_command(config) if config else "",
     )
     return str(card).rstrip() + "\n"
+
+
+def _metadata(architecture: str, license: str, data: str) -> Any:
+    from huggingface_hub import ModelCardData
+
+    return ModelCardData(
+        library_name="ganzoo",
+        pipeline_tag=TASK,
+        license=license or None,
+        datasets=[data] if data in registry().data else None,
+        tags=["ganzoo", "gan", architecture],
+    )
 
 
 def _class_list(names: Sequence[str]) -> str:

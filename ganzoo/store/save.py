@@ -124,7 +124,8 @@ def write_model(
     half: bool = False,
     scores: Sequence[Result] = (),
 ) -> Path:
-    """Write networks as a model folder, whole or not at all. The arguments are those of `save_pretrained`.
+    """Write networks as a model folder, whole or not at all. The arguments are those of `save_pretrained`, and
+    `training` is the content of training.json.
 
     Raises:
         WeightsError: the folder exists, cannot be written, or the weights are not finite.
@@ -162,6 +163,7 @@ def write_model(
             card = render_card(
                 content, training or {}, name=name or (path if folder.is_absolute() else f"./{path}"), license=license,
                 parameters=sum(p.numel() for p in g.parameters()), shape=shape, picture=picture, half=half,
+                unbounded=bool(getattr(g, "unbounded", False)),
             )  # fmt: skip
             _write_card(temporary, card, scores)
             write_config(temporary, content)

@@ -95,8 +95,7 @@ def test_arrows_point_one_way():
 
 
 def test_nobody_unpickles():
-    """One place reads foreign checkpoints, with the unpickler that executes nothing."""
-    calls = []
+    """Foreign checkpoints are read by `ganzoo.exchange.pickles`, which executes nothing in them."""
     for path in [*ROOT.glob("ganzoo/**/*.py"), *ROOT.glob("plugins/**/*.py")]:
         unpicklers = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
         assert not {name.partition(".")[0] for name in imports(path)} & unpicklers, path
@@ -104,11 +103,7 @@ def test_nobody_unpickles():
             if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "torch":
                 assert not {alias.name for alias in node.names} & {"load", "serialization"}, path
             elif isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.load", "torch.serialization.load"):
-                calls.append(path.name)
-            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
-                arguments = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-                assert arguments == {"map_location": "'cpu'", "weights_only": "True"}, path
-    assert calls == ["foreign.py"]
+                pytest.fail(f"{path} unpickles")
 
 
 def test_every_public_name_of_the_core_is_documented():

@@ -18,6 +18,9 @@ parser.add_argument(
     "--class", dest="label", help="name or number of the class of a conditional generator  [default: all in turn]"
 )
 parser.add_argument("--seed", type=int, default=0, help="seed of the latents")
+parser.add_argument(
+    "--set", action="append", default=[], metavar="NAME=NUMBER", help="an option of the generator, as truncation=0.7"
+)
 parser.add_argument("-o", "--out", default="grid.png", help="the picture")
 arguments = parser.parse_args()
 
@@ -36,7 +39,13 @@ elif classes:
     inputs["labels"] = np.full(arguments.n, numbers[arguments.label])
 elif arguments.label is not None:
     parser.error("this generator is not class-conditional: leave --class out")
-(images,) = session.run(["images"], inputs)  # (n, channels, height, width) in [-1, 1]
+options = json.loads(metadata.get("ganzoo.options", "{}"))
+for name, equals, number in (text.partition("=") for text in arguments.set):
+    if not equals or name not in options:
+        parser.error(f"there is no option {name}: this generator has {', '.join(options) or 'none'}")
+    options[name] = float(number)
+inputs |= {name: np.array(number, np.float32) for name, number in options.items()}
+(images,) = session.run(["images"], inputs)  # (n, channels, height, width)
 
 n, channels, height, width = images.shape
 columns = int(np.ceil(np.sqrt(n)))

@@ -46,6 +46,10 @@ def sample(
             help="grid.png, walk.gif, images.npy, or folder/ for single PNGs. \\[default: named after SOURCE]",
         ),
     ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An option of the generator, such as truncation=0.7."),
+    ] = None,
     device: Device = "auto",
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the output.")] = False,
 ) -> None:
@@ -58,17 +62,23 @@ def sample(
         raise SampleError(f"{path} exists already: choose another -o, or --force to overwrite it")
 
     from ganzoo.devices import choose_device
+    from ganzoo.sampling.draw import blocks
+    from ganzoo.sampling.draw import walk as walk_frames
+    from ganzoo.sampling.options import check_options
     from ganzoo.store.source import from_pretrained
+    from ganzoo.zoo.command import parse_assignment
 
+    options = dict(parse_assignment(text) for text in set_ or [])
     g = from_pretrained(source).to(choose_device(device))
+    check_options(g, options)
     labels, draw = _labels(g, class_, n, table=kind not in ("folder", ".npy"))
     n = n if labels is None else len(labels)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if kind == ".gif":
-            _write_walk(g, path, n, seed, frames, labels, draw)
+            _write_walk(path, walk_frames(g, n, frames, seed, labels, **options), draw)
         else:
-            _write(g, path, kind, n, seed, labels, draw)
+            _write(blocks(g, n, seed, labels, **options), path, kind, n, labels, draw)
     except OSError as error:
         raise SampleError(f"{path} cannot be written: {reason(error)}") from error
     print(path)
@@ -109,25 +119,20 @@ def _labels(g: "nn.Module", class_: str | None, n: int, *, table: bool) -> tuple
     return [classes[i % len(classes)] for i in range(n)], grid
 
 
-def _write_walk(
-    g: "nn.Module", path: Path, n: int, seed: int, frames: int, labels: list[int] | None, draw: Draw
-) -> None:
-    from ganzoo.sampling.draw import walk
+def _write_walk(path: Path, frames: "Iterator[Tensor]", draw: Draw) -> None:
     from ganzoo.sampling.pictures import to_uint8
 
-    pictures = [draw(to_uint8(images)) for images in walk(g, n, frames, seed, labels)]
+    pictures = [draw(to_uint8(images)) for images in frames]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=50, loop=0)
 
 
-def _write(g: "nn.Module", path: Path, kind: str, n: int, seed: int, labels: list[int] | None, draw: Draw) -> None:
+def _write(items: "Iterator[Tensor]", path: Path, kind: str, n: int, labels: list[int] | None, draw: Draw) -> None:
     """Write n samples as a grid, a folder of pictures, or an array; the last two block by block, to save memory."""
     import numpy as np
     from PIL import Image
 
-    from ganzoo.sampling.draw import blocks
     from ganzoo.sampling.pictures import to_uint8
 
-    items = blocks(g, n, seed, labels)
     if kind == ".npy":
         _write_array(path, n, items)
     elif kind == "folder":

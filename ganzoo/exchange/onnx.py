@@ -26,21 +26,27 @@ from ganzoo.files import reason, replacing
 from ganzoo.rng import Rng, preserve_torch
 from ganzoo.sampling.classes import class_names
 from ganzoo.sampling.draw import class_count, draw_latent
+from ganzoo.sampling.options import call_options
 
 OPSET = 18
 """The opset in which torch writes its operators; older runtimes know it, and any other would need a conversion."""
 BATCHES = (5, 1, 64)
 """Batch sizes at which a file is compared with torch. It is traced at the first."""
 TOLERANCE = 1e-4
-"""The largest difference allowed between values in [-1, 1]: an 80th of a grey level."""
+"""The largest difference allowed between values in [-1, 1]: an 80th of a grey level. Larger values may differ in
+proportion."""
+ALTERED = 0.75
+"""What an option is multiplied by for one of the comparisons, so that an input that is not used would show."""
 
 
 def export_onnx(g: nn.Module, path: Path, *, force: bool = False) -> float:
     """Write a generator as one self-contained ONNX file, and check that ONNX Runtime gives the same images as torch.
 
     The file maps `z` (N, z_dim) float32, and for a conditional generator `labels` (N,) int64, to `images` (N, C, H, W)
-    float32 in [-1, 1], for any N. Its metadata holds, as JSON, the generator's settings (`ganzoo.config`) and
-    the names of its classes, if it has any (`ganzoo.classes`), and `ganzoo.version`, but nothing about this machine.
+    float32 in [-1, 1], or beyond if `g.unbounded` is true, for any N. Each of the generator's options whose default is
+    a number, such as `truncation`, is an input () float32 too. The metadata holds, as JSON, the generator's settings
+    (`ganzoo.config`), the defaults of these options (`ganzoo.options`), and the names of its classes, if it has any
+    (`ganzoo.classes`), and `ganzoo.version`, but nothing about this machine.
 
     Args:
         g: a generator, from `create` or a run. A copy of it is exported, on the CPU and in evaluation mode.
@@ -48,7 +54,8 @@ def export_onnx(g: nn.Module, path: Path, *, force: bool = False) -> float:
         force: overwrite the file.
 
     Returns:
-        The largest absolute difference between ONNX Runtime and torch, over batches of 1, 5 and 64.
+        The largest difference between ONNX Runtime and torch over batches of 1, 5 and 64, as a share of the largest
+        value if that is above 1.
 
     Raises:
         ExportError: the extra is not installed, the file exists or cannot be written, the generator cannot be
@@ -97,20 +104,40 @@ def _expected(g: nn.Module, n: int) -> tuple[dict[str, Tensor], Tensor]:
     inputs = {"z": z.float()}
     if count := class_count(g):
         inputs["labels"] = torch.arange(n) % count
-    images: object = g(*inputs.values())
+    altered = ALTERED if n == BATCHES[0] else 1.0
+    options = {name: torch.tensor(value * altered) for name, value in _numbers(g).items()}
+    images: object = g(*inputs.values(), **options)
     if not isinstance(images, Tensor):
         raise TypeError("it does not return one tensor")
-    return inputs, images
+    return inputs | options, images
+
+
+def _numbers(g: nn.Module) -> dict[str, float]:
+    """The generator's options whose default is a number, with these defaults."""
+    return {name: value for name, value in call_options(g).items() if isinstance(value, float)}
+
+
+class _ByPosition(nn.Module):
+    """A generator whose options are the last positional arguments, as the exporter wants them."""
+
+    def __init__(self, g: nn.Module) -> None:
+        super().__init__()
+        self.g, self.names = g, list(_numbers(g))
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        count = len(inputs) - len(self.names)
+        images: Tensor = self.g(*inputs[:count], **dict(zip(self.names, inputs[count:], strict=True)))
+        return images
 
 
 def _serialize(g: nn.Module, inputs: dict[str, Tensor]) -> bytes:
     """The bytes of an ONNX file: the graph, the weights and the metadata."""
     program = torch.onnx.export(
-        g,
+        _ByPosition(g),
         tuple(inputs.values()),
         input_names=list(inputs),
         output_names=["images"],
-        dynamic_shapes=({0: "N"},) * len(inputs),
+        dynamic_shapes=(tuple({0: "N"} if tensor.dim() else None for tensor in inputs.values()),),
         opset_version=OPSET,
         verbose=False,
     )
@@ -120,6 +147,8 @@ def _serialize(g: nn.Module, inputs: dict[str, Tensor]) -> bytes:
         node.metadata_props.clear()  # stack traces, with source code and folders of this machine
     model.metadata_props["ganzoo.version"] = version("ganzoo")
     model.metadata_props["ganzoo.config"] = json.dumps(getattr(g, "config", {}), default=str)
+    if options := _numbers(g):
+        model.metadata_props["ganzoo.options"] = json.dumps(options)
     if names := class_names(g):
         model.metadata_props["ganzoo.classes"] = json.dumps(names)
     serialized: bytes = program.model_proto.SerializeToString()  # an error above 2 GiB, the limit of one file
@@ -127,7 +156,8 @@ def _serialize(g: nn.Module, inputs: dict[str, Tensor]) -> bytes:
 
 
 def _difference(runtime: ModuleType, path: Path, expected: list[tuple[dict[str, Tensor], Tensor]]) -> float:
-    """The largest absolute difference between the file's images and the expected ones."""
+    """The largest difference between the file's images and the expected ones, as a share of their largest value if that
+    is above 1."""
     options = runtime.SessionOptions()
     options.log_severity_level = 4  # failures raise errors as well
     options.intra_op_num_threads = torch.get_num_threads()
@@ -137,7 +167,8 @@ def _difference(runtime: ModuleType, path: Path, expected: list[tuple[dict[str, 
         (outputs,) = session.run(["images"], {name: tensor.numpy() for name, tensor in inputs.items()})
         if outputs.shape != images.shape:
             raise ValueError(f"its images are {outputs.shape} in ONNX Runtime and {tuple(images.shape)} in torch")
-        differences.append(np.abs(outputs - images.numpy()).max())
+        scale = max(1.0, images.abs().max().item())
+        differences.append(np.abs(outputs - images.numpy()).max() / scale)
     return float(np.max(differences))  # NaN if any of them is
 
 

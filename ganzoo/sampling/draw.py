@@ -16,6 +16,7 @@ from ganzoo.devices import exact_arithmetic
 from ganzoo.errors import SampleError
 from ganzoo.rng import Rng, preserve_torch, seed_torch, stream_seed
 from ganzoo.sampling.classes import check_number, class_names, find_class
+from ganzoo.sampling.options import check_options
 
 BLOCK = 64
 """Images generated at once: kernels round differently at other batch sizes."""
@@ -69,13 +70,13 @@ def require_classes(g: nn.Module) -> int:
     return count
 
 
-def generate(g: nn.Module, z: Tensor, labels: Tensor | None = None) -> Tensor:
+def generate(g: nn.Module, z: Tensor, labels: Tensor | None = None, **options: Any) -> Tensor:
     """One forward pass of a generator. A conditional one without labels makes item i of class i mod num_classes."""
     count = class_count(g)
     if count is None:
-        items: Tensor = g(z)
+        items: Tensor = g(z, **options)
     else:
-        items = g(z, torch.arange(len(z), device=z.device) % count if labels is None else labels)
+        items = g(z, torch.arange(len(z), device=z.device) % count if labels is None else labels, **options)
     return items
 
 
@@ -104,16 +105,18 @@ def _labels(g: nn.Module, n: int, labels: Labels | None) -> Tensor | None:
     return torch.cat([classes, classes.new_zeros(padded - n)])
 
 
-def _block(g: nn.Module, k: int, seed: int, labels: Tensor | None, move: Callable[[Tensor], Tensor]) -> Tensor:
+def _block(
+    g: nn.Module, k: int, seed: int, labels: Tensor | None, move: Callable[[Tensor], Tensor], options: dict[str, Any]
+) -> Tensor:
     """Block k of a seed's samples, with `move` applied to its latents."""
     with generating(g) as device:
         z = move(draw_latent(g, BLOCK, Rng(seed, k, "sample", device)))
         seed_torch(stream_seed(seed, k, "sample/torch"), device)  # for generators that draw noise of their own
         classes = None if labels is None else labels[k * BLOCK : (k + 1) * BLOCK].to(device)
-        return generate(g, z, classes).float()
+        return generate(g, z, classes, **options).float()
 
 
-def blocks(g: nn.Module, n: int, seed: int = 0, labels: Labels | None = None) -> Iterator[Tensor]:
+def blocks(g: nn.Module, n: int, seed: int = 0, labels: Labels | None = None, **options: Any) -> Iterator[Tensor]:
     """The samples that `sample` gives, in blocks of at most 64, for more than fit in memory.
 
     Raises:
@@ -121,12 +124,13 @@ def blocks(g: nn.Module, n: int, seed: int = 0, labels: Labels | None = None) ->
     """
     if n < 1:
         raise SampleError(f"n must be at least 1, not {n}")
+    check_options(g, options)
     classes = _labels(g, n, labels)
     for k in range(-(-n // BLOCK)):
-        yield _block(g, k, seed, classes, lambda z: z)[: n - k * BLOCK]
+        yield _block(g, k, seed, classes, lambda z: z, options)[: n - k * BLOCK]
 
 
-def sample(g: nn.Module, n: int, seed: int = 0, labels: Labels | None = None) -> Tensor:
+def sample(g: nn.Module, n: int, seed: int = 0, labels: Labels | None = None, **options: Any) -> Tensor:
     """Draw n samples from a generator.
 
     Args:
@@ -135,17 +139,22 @@ def sample(g: nn.Module, n: int, seed: int = 0, labels: Labels | None = None) ->
         seed: of the latents. The same seed gives the same first samples whatever n is.
         labels: for a conditional generator, a class for all samples or one for each, by number or by name; None: the
             classes in turn, sample i of class i mod num_classes. `g.class_names` are the names.
+        **options: of the generator's own, such as `truncation=0.7` for StyleGAN2: the keyword-only arguments of its
+            forward.
 
     Returns:
-        (n, ...) float32 on the generator's device; images (n, C, H, W) in [-1, 1].
+        (n, ...) float32 on the generator's device; images (n, C, H, W) in [-1, 1], or beyond if `g.unbounded` is true.
 
     Raises:
-        SampleError: n below 1, or classes that the generator does not have.
+        SampleError: n below 1, or classes or options that the generator does not have.
+        ConfigError: the generator refuses the value of an option.
     """
-    return torch.cat(list(blocks(g, n, seed, labels)))
+    return torch.cat(list(blocks(g, n, seed, labels, **options)))
 
 
-def walk(g: nn.Module, n: int, frames: int, seed: int = 0, labels: Labels | None = None) -> Iterator[Tensor]:
+def walk(
+    g: nn.Module, n: int, frames: int, seed: int = 0, labels: Labels | None = None, **options: Any
+) -> Iterator[Tensor]:
     """Samples along n closed loops through latent space, a frame at a time.
 
     Each latent goes round a great circle, z(t) = cos(t) z0 + sin(t) z1: every point of it is distributed as z is,
@@ -158,15 +167,17 @@ def walk(g: nn.Module, n: int, frames: int, seed: int = 0, labels: Labels | None
         frames: the number of frames in a loop.
         seed: of the latents.
         labels: for a conditional generator, as for `sample`; they stay the same along a loop.
+        **options: as for `sample`.
 
     Returns:
-        `frames` tensors (n, C, H, W) in [-1, 1].
+        `frames` tensors (n, C, H, W), with values as those of `sample`.
 
     Raises:
-        SampleError: n or frames below 1.
+        SampleError: n or frames below 1, or as `sample`.
     """
     if n < 1 or frames < 1:
         raise SampleError(f"a walk needs at least one image and one frame, not {n} and {frames}")
+    check_options(g, options)
     classes = _labels(g, n, labels)
     for frame in range(frames):
         angle = 2 * math.pi * frame / frames
@@ -180,5 +191,5 @@ def walk(g: nn.Module, n: int, frames: int, seed: int = 0, labels: Labels | None
                 other = draw_latent(g, BLOCK, Rng(seed, k, "walk", z.device))
                 return math.cos(angle) * z + math.sin(angle) * other
 
-            images.append(_block(g, k, seed, classes, move)[: n - k * BLOCK])
+            images.append(_block(g, k, seed, classes, move, options)[: n - k * BLOCK])
         yield torch.cat(images)

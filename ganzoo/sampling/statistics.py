@@ -1,6 +1,7 @@
 """Running statistics of an averaged generator."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -16,8 +17,15 @@ def estimate_statistics(g: nn.Module) -> None:
     """Estimate BatchNorm's running statistics anew from 1,024 fixed latents, for the present weights of `g`.
 
     The averaged weights need this: statistics that lag behind them, or were averaged along with them, spoil the
-    samples. Layers that latents do not reach, as in an encoder, keep theirs.
+    samples. Layers that latents do not reach, as in an encoder, keep theirs. A generator with statistics of its own
+    estimates them in `estimate(z)`, which is called with all these latents, and with labels if it has classes.
     """
+    own: Callable[..., None] | None = getattr(g, "estimate", None)
+    if own is not None:
+        with generating(g) as device:
+            z = torch.cat([draw_latent(g, BLOCK, Rng(0, k, "statistics", device)) for k in range(BLOCKS)])
+            count = class_count(g)
+            own(z) if count is None else own(z, torch.arange(len(z), device=device) % count)
     norms = [module for module in g.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     norms = [norm for norm in norms if norm.track_running_stats]
     if not norms:

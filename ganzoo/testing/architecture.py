@@ -123,9 +123,13 @@ def _check_forward(subject: Subject) -> None:
 
 
 def _check_range(subject: Subject) -> None:
-    """Images lie in [-1, 1] for any weights, and have values of both signs."""
+    """Images lie in [-1, 1] for any weights, unless the generator says otherwise, and have values of both signs."""
     if not subject.data.is_image:
         return
+    unbounded: object = getattr(subject.g, "unbounded", False)
+    require(
+        isinstance(unbounded, bool), f"the generator of {subject.name} has unbounded={unbounded!r}: say True or False"
+    )
     lowest = highest = 0.0
     for factor in (1, 10, 100):
         g = _scaled(subject.g, factor)
@@ -137,9 +141,9 @@ def _check_range(subject: Subject) -> None:
         )
         lowest, highest = min(lowest, pixels.min().item()), max(highest, pixels.max().item())
     require(
-        max(-lowest, highest) <= 1,
+        unbounded or max(-lowest, highest) <= 1,
         f"the generator of {subject.name} makes pixels from {lowest:.3g} to {highest:.3g}: images lie in [-1, 1], "
-        "so end it with a Tanh",
+        "so end it with a Tanh, or set `unbounded = True` in its class, for pixels to be cut off",
     )
     require(
         lowest < 0 < highest,

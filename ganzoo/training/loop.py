@@ -151,6 +151,7 @@ def _loop(
 ) -> None:
     """Train until the last step, or until a signal asks to stop."""
     g, d, objective, device, world = state.g, state.d, state.objective, state.device, phases.world
+    observe = getattr(objective, "observe", lambda logs: None)  # a class of its own may have none
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
     g.train()
     d.train()
@@ -186,6 +187,7 @@ def _loop(
             logs = state.g_reduce(logs)
             stops = logs.pop("stop", None)
             state.means.add(logs)
+            observe(logs)
             state.g_optimizer.step()
 
             # The averaged generator.

@@ -236,6 +236,10 @@ class Objective:
         value = self.loss.generator(fake_logits, real_logits if self.loss.needs_real else None).mean()
         return value, {"g_loss": value}
 
+    def observe(self, logs: dict[str, Tensor]) -> None:
+        """Called after each update of G with what `generator_loss` has logged, as means over the whole batch: over all
+        of its parts, on all processes. This is the place to keep a running statistic."""
+
     def _logits(self, judge: Discriminator, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         """D's logits of presented items of both kinds."""
         if not self.joint:

@@ -126,6 +126,7 @@ CONDITIONAL = {
     "r3gan": {"width": 16, "widest": 32, "blocks": 1},
     "sngan": {"width": 4},
     "projected": {},
+    "stylegan2": {"channel_base": 128, "channel_max": 8},
 }
 
 

@@ -10,6 +10,7 @@ import shutil
 import types
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from torch import nn
 
 import ganzoo
 import ganzoo.testing
+import nvidia
 from ganzoo.data.dataset import load
 from ganzoo.testing import check_architecture, check_loss, check_penalty
 from ganzoo.zoo import hookspecs
@@ -181,6 +183,15 @@ class Shell:
         torch.save({"netG_state_dict": tensors}, "checkpoint.pt")
         perceptrons = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 784), nn.Sigmoid())
         torch.save(perceptrons.state_dict(), "mlp.pt")
+        styles: dict[str, Any] = {
+            "generator": {"z_dim": 8, "w_dim": 8},
+            "channel_base": 64,
+            "channel_max": 8,
+            "image_size": 16,
+        }
+        g, d = ganzoo.create("stylegan2", **styles)
+        nvidia.dump({"G_ema": nvidia.generator(g), "D": nvidia.discriminator(d)}, Path("network.pkl"))
+        nvidia.dump({"G_ema": nvidia.generator(g), "D": nvidia.discriminator(d)}, Path("550000.pt"))
         return words
 
     def before_export(self, words: list[str]) -> list[str]:

@@ -24,6 +24,7 @@ def built_in(kind):
 SMALL = {
     **{name: {"width": 8} for name in ("dcgan", "infogan", "sngan", "vaegan", "wgan", "wgan_gp")},
     "r3gan": {"width": 16},
+    "stylegan2": {"channel_base": 128, "channel_max": 8, "w_dim": 8},
     "vanilla": {"generator": {"hidden": 16}, "discriminator": {"hidden": 16}},
     **offline.SETTINGS,
 }
@@ -42,8 +43,9 @@ def test_built_in_architectures_with_their_defaults(name):
     check_architecture(name, image_size=32, channels=3, **settings)
 
 
-def test_a_built_in_on_two_processes():
-    check_architecture("dcgan", width=4, processes=True)
+@pytest.mark.parametrize("name", ["dcgan", "stylegan2"])
+def test_built_ins_on_two_processes(name):
+    check_architecture(name, **{**SMALL[name], "image_size": 16}, processes=True)
 
 
 def test_an_architecture_of_points():

@@ -45,7 +45,11 @@ def built_in(kind):
 def small(name):
     """Settings of an architecture as its recipe has it, but small, without penalties that only some steps have."""
     penalties = [penalty.partition("@")[0] for penalty in TrainConfig(name).penalties]
-    size = {"vanilla": {"hidden": 16}, "r3gan": {"width": 16}}.get(name, {"width": 4})
+    size = {
+        "vanilla": {"hidden": 16},
+        "r3gan": {"width": 16},
+        "stylegan2": {"channel_base": 128, "channel_max": 8},
+    }.get(name, {"width": 4})
     networks = {"generator": size, "discriminator": size, **offline.SETTINGS.get(name, {})}
     return {"architecture": name, "data": "few", "penalties": penalties, **networks}
 

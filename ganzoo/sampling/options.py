@@ -1,0 +1,36 @@
+"""Call options: what a generator takes besides latents and classes, such as StyleGAN2's truncation."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from ganzoo.errors import SampleError, did_you_mean
+
+
+def call_options(g: nn.Module) -> dict[str, Any]:
+    """The keyword-only arguments of a generator's forward that have defaults, by name, with these defaults."""
+    return options_of(g.forward)
+
+
+def options_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The keyword-only arguments of a function that have defaults, by name, with these defaults."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
+
+
+def check_options(g: nn.Module, options: Mapping[str, Any]) -> None:
+    """Check the names of call options, and that numbers are numbers. Everything else is up to the generator.
+
+    Raises:
+        SampleError: the generator has no such option, or its value is no number where the default is one.
+    """
+    known = call_options(g)
+    for name, value in options.items():
+        if name not in known:
+            hint = did_you_mean(name, known) if known else "it has none"
+            raise SampleError(f"this generator has no option {name!r}: {hint}")
+        number = isinstance(value, int | float | Tensor) and not isinstance(value, bool)
+        if isinstance(known[name], float) and not number:
+            raise SampleError(f"the option {name} is a number, such as {known[name]}, not {value!r}")

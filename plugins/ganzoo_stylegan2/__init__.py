@@ -1,0 +1,54 @@
+"""`stylegan2`: StyleGAN2 with adaptive discriminator augmentation."""
+
+from ganzoo import Register, hookimpl
+
+SMALL = {"channel_base": 1024, "channel_max": 128}
+DEFAULT = {
+    "steps": 3000,
+    "batch_size": 32,
+    "lr": 2.5e-3,
+    "augment": ["auto"],
+    "betas": [0.0, 0.99],
+    "penalties": ["r1=1@16"],
+    "generator": {**SMALL, "z_dim": 128, "w_dim": 128, "mapping": 2},
+    "discriminator": {**SMALL, "mapping": 2},
+    "auto_precision": "bf16",
+}
+
+# Configurations of the authors' stylegan2-ada-pytorch, for 256 pixels and for CIFAR-10 (which they train by class).
+PAPER = {
+    "steps": 390_625,
+    "batch_size": 64,
+    "lr": 2.5e-3,
+    "betas": [0.0, 0.99],
+    "penalties": ["r1=1@16"],
+    "augment": ["ada"],
+    "augment_options": {"images": 400_000},
+    "ema_halflife": 20_000.0,
+    "generator": {"conv_clamp": 256.0},
+    "discriminator": {"conv_clamp": 256.0, "group": 8},
+    "auto_precision": "bf16",
+}
+CIFAR = {
+    **PAPER,
+    "steps": 1_562_500,
+    "penalties": ["r1=0.01@16"],
+    "ema_halflife": 500_000.0,
+    "objective_options": {"style_mixing": 0.0, "path_length": 0.0},
+    "generator": {"mapping": 2, "channel_base": 32768},
+    "discriminator": {"mapping": 2, "channel_base": 32768, "architecture": "orig", "group": 32},
+}
+
+
+@hookimpl
+def register_architectures(register: Register) -> None:
+    register(
+        "stylegan2",
+        generator="ganzoo_stylegan2.model:Generator",
+        discriminator="ganzoo_stylegan2.model:Discriminator",
+        objective="ganzoo_stylegan2.objective:StyleGAN2",
+        recipes={"default": DEFAULT, "paper256": PAPER, "cifar": CIFAR},
+        summary="a mapping network and modulated convolutions, for sizes 4*2^k and 7*2^k",
+        paper="Karras et al. 2020, Analyzing and Improving the Image Quality of StyleGAN, "
+        "https://arxiv.org/abs/1912.04958",
+    )

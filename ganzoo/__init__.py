@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from ganzoo.data.dataset import Composed, Data
     from ganzoo.evaluation.evaluator import Evaluator
     from ganzoo.evaluation.measure import evaluate
+    from ganzoo.latent.directions import Directions, directions
+    from ganzoo.latent.invert import Inversion, invert
+    from ganzoo.latent.latents import Latents, latents, render
+    from ganzoo.latent.walk import walk
     from ganzoo.rng import Rng
     from ganzoo.sampling.draw import sample
     from ganzoo.store.card import cards_folder
@@ -53,11 +57,14 @@ __all__ = [
     "ConfigError",
     "Data",
     "DataError",
+    "Directions",
     "EvaluationError",
     "Evaluator",
     "ExportError",
     "GanzooError",
     "HubError",
+    "Inversion",
+    "Latents",
     "Loss",
     "Objective",
     "Penalty",
@@ -73,10 +80,13 @@ __all__ = [
     "WeightsError",
     "cards_folder",
     "create",
+    "directions",
     "evaluate",
     "fetch_file",
     "from_pretrained",
     "hookimpl",
+    "invert",
+    "latents",
     "list_architectures",
     "list_data",
     "list_losses",
@@ -84,10 +94,12 @@ __all__ = [
     "list_pretrained",
     "push",
     "register",
+    "render",
     "sample",
     "save_pretrained",
     "train",
     "unregister",
+    "walk",
 ]
 
 _imported = lazy(
@@ -101,6 +113,14 @@ _imported = lazy(
         "evaluate": "evaluation.measure",
         "fetch_file": "store.hub",
         "from_pretrained": "store.source",
+        "Directions": "latent.directions",
+        "directions": "latent.directions",
+        "Inversion": "latent.invert",
+        "invert": "latent.invert",
+        "Latents": "latent.latents",
+        "latents": "latent.latents",
+        "render": "latent.latents",
+        "walk": "latent.walk",
         "Loss": "training.objective",
         "Objective": "training.objective",
         "Penalty": "training.objective",

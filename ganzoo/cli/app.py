@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from ganzoo.cli import catalogue, eval, plugins, sample, share, train
+from ganzoo.cli import catalogue, eval, latent, plugins, sample, share, train
 from ganzoo.cli.output import FIRST, HELP, one_line
 from ganzoo.errors import GanzooError
 
@@ -44,6 +44,9 @@ app.command("list")(catalogue.list_)
 app.command()(catalogue.info)
 app.command()(train.train)
 app.command()(sample.sample)
+app.command()(latent.walk)
+app.command()(latent.invert)
+app.command()(latent.directions)
 app.command("eval")(eval.eval_)
 app.add_typer(plugins.group, name="plugins")
 app.command()(share.save)

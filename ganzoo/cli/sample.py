@@ -1,13 +1,14 @@
 """The command that draws samples."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ganzoo.cli.latent import Chosen, LatentsFile, Seeds, Set, grid_of, mixing_sheet, refuse_existing
 from ganzoo.cli.output import Device, Source
 from ganzoo.errors import SampleError
 from ganzoo.files import reason, replacing
@@ -46,10 +47,17 @@ def sample(
             help="grid.png, walk.gif, images.npy, or folder/ for single PNGs. \\[default: named after SOURCE]",
         ),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="An option of the generator, such as truncation=0.7."),
+    seeds: Seeds = None,
+    latents: LatentsFile = None,
+    direction: Annotated[
+        str | None,
+        typer.Option(metavar="FILE:K", help="Move the latents along direction K of a file of `ganzoo directions`."),
     ] = None,
+    strength: Annotated[float, typer.Option(help="How far, in standard deviations; may be negative.")] = 1.0,
+    mix: Annotated[
+        str | None, typer.Option(metavar="RxC", help="A sheet of style mixing with that many rows and columns.")
+    ] = None,
+    set_: Set = None,
     device: Device = "auto",
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the output.")] = False,
 ) -> None:
@@ -58,8 +66,10 @@ def sample(
     target = out or f"{name}-seed{seed}{'-walk.gif' if walk else '.png'}"
     kind = _kind(target, n, walk)
     path = Path(target)
-    if path.exists() and not force and not (kind == "folder" and path.is_dir() and not any(path.iterdir())):
-        raise SampleError(f"{path} exists already: choose another -o, or --force to overwrite it")
+    refuse_existing(path, force)
+    chosen = Chosen(seeds, latents, direction, strength)
+    if (walk or mix) and (chosen.direction or chosen.latents or (walk and chosen.seeds)):
+        raise SampleError("--walk and --mix take no chosen latents: `ganzoo walk` leads from one to the next")
 
     from ganzoo.devices import choose_device
     from ganzoo.sampling.draw import blocks
@@ -71,14 +81,21 @@ def sample(
     options = dict(parse_assignment(text) for text in set_ or [])
     g = from_pretrained(source).to(choose_device(device))
     check_options(g, options)
-    labels, draw = _labels(g, class_, n, table=kind not in ("folder", ".npy"))
-    n = n if labels is None else len(labels)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if kind == ".gif":
-            _write_walk(path, walk_frames(g, n, frames, seed, labels, **options), draw)
+        if mix is not None:
+            mixing_sheet(g, mix, seeds, seed, class_, options).save(path)
+        elif chosen.seeds or chosen.latents:
+            items, labels = chosen.images(g, class_, options)
+            _write(items, path, kind, sum(map(len, items)), labels, grid_of)
         else:
-            _write(blocks(g, n, seed, labels, **options), path, kind, n, labels, draw)
+            labels, draw = _labels(g, class_, n, table=kind not in ("folder", ".npy"))
+            n = n if labels is None else len(labels)
+            if walk:
+                _write_walk(path, walk_frames(g, n, frames, seed, labels, **options), draw)
+            else:
+                moved = direction and chosen.moved(g, n, seed, labels, options)
+                _write(moved or blocks(g, n, seed, labels, **options), path, kind, n, labels, draw)
     except OSError as error:
         raise SampleError(f"{path} cannot be written: {reason(error)}") from error
     print(path)
@@ -126,7 +143,7 @@ def _write_walk(path: Path, frames: "Iterator[Tensor]", draw: Draw) -> None:
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=50, loop=0)
 
 
-def _write(items: "Iterator[Tensor]", path: Path, kind: str, n: int, labels: list[int] | None, draw: Draw) -> None:
+def _write(items: "Iterable[Tensor]", path: Path, kind: str, n: int, labels: list[int] | None, draw: Draw) -> None:
     """Write n samples as a grid, a folder of pictures, or an array; the last two block by block, to save memory."""
     import numpy as np
     from PIL import Image
@@ -144,7 +161,7 @@ def _write(items: "Iterator[Tensor]", path: Path, kind: str, n: int, labels: lis
         draw(np.concatenate([to_uint8(block) for block in items])).save(path)
 
 
-def _write_array(path: Path, n: int, items: "Iterator[Tensor]") -> None:
+def _write_array(path: Path, n: int, items: "Iterable[Tensor]") -> None:
     """Write images as uint8 (n, H, W, C), and other items as float32 (n, ...)."""
     import numpy as np
 

@@ -17,8 +17,9 @@ import sys
 import zipfile
 import zlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -191,6 +192,23 @@ def _serve() -> None:
             (size, channels), contents = _receive(sys.stdin.buffer)
             rows, failures = decode_some(contents, size, channels)
             _send(sys.stdout.buffer, failures, [rows.tobytes()])
+
+
+def read_images(paths: Sequence[Path], size: int, channels: int) -> Pixels:
+    """The pixels (n, channels, size, size) of files with images, each decoded as `decode_one` does.
+
+    Raises:
+        DataError: a file cannot be read as an image.
+    """
+    rows = []
+    for path in paths:
+        if not path.is_file():
+            raise DataError(f"{path} is no file: name pictures")
+        try:
+            rows.append(decode_one(path.read_bytes(), size, channels))
+        except UNREADABLE as error:
+            raise DataError(f"{path} cannot be read as an image: {error}") from error
+    return np.stack(rows)
 
 
 def decode_some(contents: list[bytes], size: int, channels: int) -> tuple[Pixels, dict[int, str]]:

@@ -80,8 +80,8 @@ def generate(g: nn.Module, z: Tensor, labels: Tensor | None = None, **options: A
     return items
 
 
-def _labels(g: nn.Module, n: int, labels: Labels | None) -> Tensor | None:
-    """A class for each of n samples, padded to whole blocks; None for an unconditional generator.
+def class_labels(g: nn.Module, n: int, labels: Labels | None) -> Tensor | None:
+    """A class for each of n samples, (n,) int64; None for an unconditional generator.
 
     Raises:
         SampleError: the generator has no classes, or not these, or their number is not n.
@@ -89,9 +89,8 @@ def _labels(g: nn.Module, n: int, labels: Labels | None) -> Tensor | None:
     if labels is None and class_count(g) is None:
         return None
     count = require_classes(g)
-    padded = -(-n // BLOCK) * BLOCK
     if labels is None:
-        return torch.arange(padded) % count
+        return torch.arange(n) % count
     if isinstance(labels, int | str):
         labels = [labels] * n
     if not isinstance(labels, Tensor):
@@ -102,7 +101,14 @@ def _labels(g: nn.Module, n: int, labels: Labels | None) -> Tensor | None:
         raise SampleError(f"labels of shape {tuple(classes.shape)} for {n} samples: give one class, or one for each")
     for number in sorted(set(classes.tolist())):
         check_number(number, count)
-    return torch.cat([classes, classes.new_zeros(padded - n)])
+    return classes
+
+
+def _padded(g: nn.Module, n: int, labels: Labels | None) -> Tensor | None:
+    """The classes of n samples, padded to whole blocks."""
+    whole = -(-n // BLOCK) * BLOCK
+    classes = class_labels(g, whole if labels is None else n, labels)
+    return None if classes is None else torch.cat([classes, classes.new_zeros(whole - len(classes))])
 
 
 def _block(
@@ -125,7 +131,7 @@ def blocks(g: nn.Module, n: int, seed: int = 0, labels: Labels | None = None, **
     if n < 1:
         raise SampleError(f"n must be at least 1, not {n}")
     check_options(g, options)
-    classes = _labels(g, n, labels)
+    classes = _padded(g, n, labels)
     for k in range(-(-n // BLOCK)):
         yield _block(g, k, seed, classes, lambda z: z, options)[: n - k * BLOCK]
 
@@ -178,7 +184,7 @@ def walk(
     if n < 1 or frames < 1:
         raise SampleError(f"a walk needs at least one image and one frame, not {n} and {frames}")
     check_options(g, options)
-    classes = _labels(g, n, labels)
+    classes = _padded(g, n, labels)
     for frame in range(frames):
         angle = 2 * math.pi * frame / frames
         images = []

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, interpolate, leaky_relu, linear, one_hot
 
 from ganzoo import ConfigError
+from ganzoo_dcgan.model import stages
 
 SLOPE = 0.2
 GAIN = math.sqrt(2)
@@ -21,6 +22,16 @@ TAPS = (1.0, 3.0, 3.0, 1.0)
 REST = (1.0, 2.0, 1.0)
 """What is left of it after each pixel was repeated: [1, 1] * [1, 2, 1] = [1, 3, 3, 1]."""
 EPSILON = 1e-8
+
+
+def widths(image_size: int, channel_base: int, channel_max: int) -> dict[int, int]:
+    """The number of channels at each resolution, from the smallest to the image's.
+
+    Raises:
+        ConfigError: an image size that is not 4*2^k or 7*2^k, k >= 1.
+    """
+    base, k = stages(image_size)
+    return {base << i: max(1, min(channel_base // (base << i), channel_max)) for i in range(k + 1)}
 
 
 def activate(x: Tensor, limit: float | None = None) -> Tensor:

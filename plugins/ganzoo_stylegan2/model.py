@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from ganzoo import ConfigError
-from ganzoo_dcgan.model import stages
 from ganzoo_stylegan2.foreign import discriminator_from_foreign, generator_from_foreign
 from ganzoo_stylegan2.layers import (
     GAIN,
@@ -20,22 +19,13 @@ from ganzoo_stylegan2.layers import (
     noise_like,
     seeds_of,
     spread,
+    widths,
 )
 
 ARCHITECTURES = ("orig", "skip", "resnet")
 NOISES = ("random", "const", "none")
 HALF = 0.5**0.5
 """Keeps the variance of a sum of two branches."""
-
-
-def widths(image_size: int, channel_base: int, channel_max: int) -> dict[int, int]:
-    """The number of channels at each resolution, from the smallest to the image's.
-
-    Raises:
-        ConfigError: an image size that is not 4*2^k or 7*2^k, k >= 1.
-    """
-    base, k = stages(image_size)
-    return {base << i: max(1, min(channel_base // (base << i), channel_max)) for i in range(k + 1)}
 
 
 def _check(architecture: str) -> None:
@@ -186,11 +176,19 @@ class Generator(nn.Module):
         self.layers = first + 1
         """Rows of w: one for each convolution, and one for the image, which shares it with the next resolution."""
 
-    def style(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Latents (N, z_dim) to w (N, layers, w_dim), one row for each layer, all alike."""
+    def style(self, z: Tensor, labels: Tensor | None = None, *, truncation: float | Tensor = 1.0) -> Tensor:
+        """Latents (N, z_dim) to w (N, layers, w_dim), a row for each layer, all alike. The options are `forward`'s."""
         with torch.autocast(z.device.type, enabled=False):
             w: Tensor = self.mapping(z, labels)
+            if isinstance(truncation, Tensor) or truncation != 1:
+                w = self.w_mean + (w - self.w_mean) * truncation
         return w[:, None].expand(-1, self.layers, -1)
+
+    def style_weights(self) -> list[Tensor]:
+        """The weights (channels, w_dim) by which each layer takes its scales from its row of w."""
+        convs = [module.conv for module in self.modules() if isinstance(module, StyledConv)]
+        *_, drawing = [module.conv for module in self.modules() if isinstance(module, Drawing)]
+        return [conv.affine.weight for conv in (*convs, drawing)]
 
     def synthesize(self, w: Tensor, *, noise: str | None = None, latent: Tensor | None = None) -> Tensor:
         """Images from w (N, layers, w_dim).
@@ -232,10 +230,7 @@ class Generator(nn.Module):
         Raises:
             ConfigError: there is no such noise.
         """
-        w = self.style(z, labels)
-        if isinstance(truncation, Tensor) or truncation != 1:
-            w = self.w_mean + (w - self.w_mean) * truncation
-        return self.synthesize(w, noise=noise, latent=z)
+        return self.synthesize(self.style(z, labels, truncation=truncation), noise=noise, latent=z)
 
     def estimate(self, z: Tensor, labels: Tensor | None = None) -> None:
         """Set the mean of w, which truncation moves towards, to that of these latents."""

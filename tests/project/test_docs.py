@@ -169,6 +169,9 @@ class Shell:
     def before_sample(self, words: list[str]) -> list[str]:
         return [*words, *(["--frames", "3"] if "--walk" in words else [])]
 
+    def before_walk(self, words: list[str]) -> list[str]:
+        return [*words, "--frames", "2"]
+
     def before_eval(self, words: list[str]) -> list[str]:
         return [*self.supply_data(words), "-n", "300", "--metrics", "fid,prdc"]
 
@@ -202,7 +205,7 @@ class Shell:
     def unchanged(words: list[str]) -> list[str]:
         return words
 
-    before_list = before_info = before_plugins = before_save = before_verify = unchanged
+    before_list = before_info = before_plugins = before_save = before_verify = before_directions = unchanged
 
 
 @pytest.fixture

@@ -71,8 +71,8 @@ def normal(name):
 @pytest.mark.parametrize(
     ("paths", "extras"),
     [
-        (SOURCES, ["datasets", "eval", "onnx"]),
-        ([*ROOT.glob("tests/**/*.py"), *ROOT.glob("examples/*.py")], ["datasets", "eval", "onnx", "test"]),
+        (SOURCES, ["datasets", "eval", "onnx", "video"]),
+        ([*ROOT.glob("tests/**/*.py"), *ROOT.glob("examples/*.py")], ["datasets", "eval", "onnx", "test", "video"]),
     ],
     ids=["package", "tests"],
 )

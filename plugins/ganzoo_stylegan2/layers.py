@@ -64,7 +64,7 @@ class Dense(nn.Module):
         self.scale, self.rate, self.active = gain * rate / math.sqrt(inputs), gain * rate, active
 
     def forward(self, x: Tensor) -> Tensor:
-        x = linear(x, self.weight * self.scale, self.bias * self.rate)
+        x = linear(x * self.scale, self.weight, self.bias * self.rate)
         return activate(x) if self.active else x
 
 

@@ -114,7 +114,9 @@ class Synthesis(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """The feature map and the image so far, of this resolution; `w` holds a row for each layer."""
         if self.const is not None:
-            x = self.same(self.const.expand(len(w), -1, -1, -1), w[:, self.first], noise, seeds)
+            # Convolutions on a CPU take less time in this layout, which all that follows keeps.
+            const = self.const.expand(len(w), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+            x = self.same(const, w[:, self.first], noise, seeds)
         elif self.up is not None and x is not None:
             before, gain = x, 1.0 if self.shortcut is None else HALF
             x = self.same(self.up(x, w[:, self.first], noise, seeds), w[:, self.first + 1], noise, seeds, gain)

@@ -1,0 +1,83 @@
+"""The speed of sampling from a large StyleGAN2, against the formulation with weights of its own for each image.
+
+    python tests/benchmarks/styles.py
+
+The network is that of the recipe `paper256`, with random weights. The reference gives each image its own modulated
+weights and convolves all images in one grouped convolution, and resamples by the same filters. Both are timed in turns.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, conv_transpose2d
+
+import ganzoo
+from ganzoo_stylegan2.layers import EPSILON, GAIN, Modulated
+
+ROUNDS = 5
+
+
+def grouped(layer: Modulated, x: Tensor, w: Tensor, bias: Tensor) -> Tensor:
+    """What `Modulated.forward` computes, by a grouped convolution of the images side by side."""
+    n, channels, height, width = x.shape
+    weight = layer.weight[None] * layer.affine(w)[:, None, :, None, None]
+    if layer.demodulate:
+        weight = weight * (GAIN * (weight.square().sum((2, 3, 4), keepdim=True) + EPSILON).rsqrt())
+        bias = GAIN * bias
+    else:
+        weight = weight * layer.scale
+    outputs, size = weight.shape[1], weight.shape[-1]
+    x = x.reshape(1, n * channels, height, width)
+    if layer.filter is None:
+        x = conv2d(x, weight.flatten(0, 1), padding=size // 2, groups=n)
+    else:
+        x = conv_transpose2d(x, weight.transpose(1, 2).flatten(0, 1), stride=2, groups=n)
+        x = layer.filter.blur(x, padding=1, gain=4.0)
+    return x.reshape(n, outputs, *x.shape[2:]) + bias[:, None, None]
+
+
+def rate(call: Callable[[], Any], images: int) -> float:
+    """Images a second."""
+    began = time.perf_counter()
+    call()
+    return images / (time.perf_counter() - began)
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    recipe = ganzoo.TrainConfig("stylegan2", recipe="paper256")
+    g, _ = ganzoo.create("stylegan2", image_size=256, channels=3, generator=recipe.generator)
+    g = g.eval().to(memory_format=torch.channels_last)
+    own = Modulated.forward
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; images a second, median of {options.rounds}")
+    for n in (1, 8):
+        z = torch.randn(n, 512)
+        images = g(z)
+        Modulated.forward = grouped  # type: ignore[method-assign]
+        difference = (g(z) - images).abs().max() / images.std()
+        assert difference < 1e-3, difference
+        rates: dict[str, list[float]] = {"reference": [], "fp32": [], "bf16": []}
+        for _ in range(options.rounds):
+            Modulated.forward = grouped  # type: ignore[method-assign]
+            rates["reference"].append(rate(lambda z=z: g(z), n))
+            Modulated.forward = own  # type: ignore[method-assign]
+            rates["fp32"].append(rate(lambda z=z: g(z), n))
+            with torch.autocast("cpu", torch.bfloat16):
+                rates["bf16"].append(rate(lambda z=z: g(z), n))
+        medians = {name: statistics.median(values) for name, values in rates.items()}
+        ratios = {name: value / medians["reference"] for name, value in medians.items() if name != "reference"}
+        print(f"batches of {n}:", *(f"{name} {value:.2f}" for name, value in medians.items()), end="; ")
+        print("times the reference:", *(f"{name} {value:.2f}" for name, value in ratios.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -11,9 +11,13 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from ganzoo import ConfigError
 from ganzoo_dcgan.model import ClassEmbedding, stages
+from ganzoo_sngan.foreign import generator_from_foreign
 
 FORMS = (4, 6, 7), 2
 """An image size is one of these numbers times 2^k; the second value is the smallest k."""
+
+
+UPSAMPLE = ("nearest", "bilinear")
 
 
 def _initialise(layer: nn.Conv2d | nn.Linear | nn.Embedding) -> None:
@@ -34,13 +38,16 @@ def _averaged(kernel: Tensor) -> Tensor:
 
 
 class _UpConv(nn.Conv2d):
-    """Nearest-neighbour upsampling by 2 and a 3x3 convolution, computed as one transposed convolution of stride 2. It
-    takes 16 products for each input pixel and pair of channels instead of 36."""
+    """Upsampling by 2 and a 3x3 convolution. With repeated pixels, it is computed as one transposed convolution of
+    stride 2, which takes 16 products for each input pixel and pair of channels instead of 36."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, upsample: str) -> None:
         super().__init__(inputs, outputs, 3, padding=1)
+        self.upsample = upsample
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.upsample != "nearest":
+            return super().forward(_enlarged(x, self.upsample))
         kernel = 4 * _averaged(self.weight).flip(2, 3).transpose(0, 1)
         return conv_transpose2d(x, kernel, self.bias, stride=2, padding=1)
 
@@ -80,17 +87,23 @@ class _Up(nn.Module):
     convolution. The shortcut is upsampling and a 1x1 convolution; as these commute, the convolution runs first, at the
     smaller size."""
 
-    def __init__(self, inputs: int, outputs: int, num_classes: int | None) -> None:
+    def __init__(self, inputs: int, outputs: int, num_classes: int | None, upsample: str) -> None:
         super().__init__()
         self.norms = nn.ModuleList([_NormReLU(inputs, num_classes), _NormReLU(outputs, num_classes)])
-        self.convs = nn.ModuleList([_UpConv(inputs, outputs), _conv(outputs, outputs)])
+        self.convs = nn.ModuleList([_UpConv(inputs, outputs, upsample), _conv(outputs, outputs)])
         self.shortcut = nn.Conv2d(inputs, outputs, 1)
+        self.upsample = upsample
 
     def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
         h = x
         for norm, conv in zip(self.norms, self.convs, strict=True):
             h = conv(norm(h, labels))
-        return h + interpolate(self.shortcut(x), scale_factor=2.0)
+        return h + _enlarged(self.shortcut(x), self.upsample)
+
+
+def _enlarged(x: Tensor, upsample: str) -> Tensor:
+    """(N, C, H, W) to (N, C, 2H, 2W)."""
+    return interpolate(x, scale_factor=2.0, mode=upsample, align_corners=None if upsample == "nearest" else False)
 
 
 class _Block(nn.Module):
@@ -127,11 +140,12 @@ class Generator(nn.Module):
         channels: of the images.
         width: channels at the largest resolution; each smaller one has twice as many, up to `widest`.
         widest: the largest number of channels.
+        upsample: "nearest", as published, or "bilinear", as in networks that were imported from mimicry.
         num_classes: number of classes of a class-conditional generator, which is also called with labels (N,): each
             class has its own scale and shift after BatchNorm (Miyato & Koyama 2018, https://arxiv.org/abs/1802.05637).
 
     Raises:
-        ConfigError: a size that is not of that form.
+        ConfigError: a size that is not of that form, or another way of upsampling.
     """
 
     def __init__(
@@ -141,14 +155,17 @@ class Generator(nn.Module):
         channels: int = 3,
         width: int = 64,
         widest: int = 1024,
+        upsample: str = "nearest",
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
+        if upsample not in UPSAMPLE:
+            raise ConfigError(f"upsample must be {' or '.join(UPSAMPLE)}, not {upsample!r}")
         base, k = stages(image_size, *FORMS)
         widths = [min(width * 2**i, widest) for i in reversed(range(k + 1))]
         self.shape = (base, base, widths[0])
         self.start = nn.Linear(z_dim, base * base * widths[0])
-        self.blocks = nn.ModuleList(_Up(before, after, num_classes) for before, after in pairwise(widths))
+        self.blocks = nn.ModuleList(_Up(before, after, num_classes, upsample) for before, after in pairwise(widths))
         self.norm = _NormReLU(widths[-1], None)
         self.end = _conv(widths[-1], channels)
         for layer in self.modules():
@@ -161,6 +178,8 @@ class Generator(nn.Module):
             x = block(x, labels)
         images: Tensor = self.end(self.norm(x, labels))
         return images.tanh()
+
+    from_foreign = staticmethod(generator_from_foreign)
 
 
 class Discriminator(nn.Module):

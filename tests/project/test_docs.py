@@ -26,6 +26,7 @@ from ganzoo.testing import check_architecture, check_loss, check_penalty
 from ganzoo.zoo import hookspecs
 from ganzoo.zoo.plugins import HOOKS
 from ganzoo.zoo.registry import SINGULAR
+from mimicry import Mimicry
 
 ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").exists())
 GUIDE = (ROOT / "plugins" / "README.md").read_text()
@@ -186,6 +187,7 @@ class Shell:
         torch.save({"netG_state_dict": tensors}, "checkpoint.pt")
         perceptrons = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 784), nn.Sigmoid())
         torch.save(perceptrons.state_dict(), "mlp.pt")
+        torch.save({"model_state_dict": Mimicry([4, 4, 4, 4]).state_dict()}, "netG_100000_steps.pth")
         styles: dict[str, Any] = {
             "generator": {"z_dim": 8, "w_dim": 8},
             "channel_base": 64,

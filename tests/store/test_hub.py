@@ -16,7 +16,9 @@ from safetensors.torch import load_file, save_file
 
 import ganzoo
 import hub_server
+import nvidia
 from ganzoo import HubError, WeightsError
+from ganzoo.files import file_hash
 from ganzoo.store import client, hub, manifest, publish
 from ganzoo.store.manifest import CONFIG, DISCRIMINATOR, MODEL
 from ganzoo.store.source import find
@@ -101,6 +103,26 @@ def test_push_lose_everything_pull_by_hash_same_bits(server, run, tmp_path):
     assert "not in the cache" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not any("pytorch_model" in path for _, path in server.requests)
+
+
+def test_an_imported_stylegan2_there_and_back(server, ganzoo_cli, tmp_path):
+    """From a pickle in NVIDIA's form to a published model, and back with the same bits, truncated or not."""
+    small = {"image_size": 16, "channel_base": 64, "channel_max": 8}
+    g, d = ganzoo.create("stylegan2", generator={"z_dim": 8, "w_dim": 8}, **small)
+    nvidia.dump({"G_ema": nvidia.generator(g), "D": nvidia.discriminator(d)}, tmp_path / "network.pkl")
+    code, _, err = ganzoo_cli("import", "stylegan2", "network.pkl", "--discriminator", "-o", "./mine")
+    assert code == 0, err
+    pushed = publish.push(tmp_path / "mine", f"{ORG}/stylegan2.mine", license="mit", discriminator=True)
+    source = f"hf-hub:{ORG}/stylegan2.mine@{pushed.commit}"
+    assert ganzoo_cli("verify", source)[0] == 0
+    before, after = ganzoo.from_pretrained("./mine"), ganzoo.from_pretrained(source)
+    for options in ({}, {"truncation": 0.5}):
+        assert torch.equal(ganzoo.sample(after, 3, **options), ganzoo.sample(before, 3, **options))
+    card = (find(source) / "README.md").read_text()
+    assert (
+        f"imported from `network.pkl`, key `G_ema`, a file with the SHA-256 `{file_hash(tmp_path / 'network.pkl')}`"
+        in card
+    )
 
 
 def test_a_pinned_cached_revision_needs_no_request(server, pushed, run):

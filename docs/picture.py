@@ -40,7 +40,7 @@ def tile(name: str) -> Image.Image:
 def draw(names: list[str]) -> Image.Image:
     """The tiles of these generators on one panel, each under its name."""
     tiles = [tile(name) for name in names]
-    width, height = tiles[0].size
+    width, height = (max(sizes) for sizes in zip(*(picture.size for picture in tiles), strict=True))
     rows = -(-len(tiles) // TILES)
     size = (2 * EDGE + TILES * (width + GAP) - GAP, 2 * EDGE + rows * (LABEL + height + GAP) - GAP)
     panel = Image.new("RGBA", size)

@@ -9,10 +9,10 @@ from torch.nn.functional import interpolate
 
 from ganzoo.errors import EvaluationError, SampleError
 from ganzoo.evaluation.features import GENERAL, TimmFeatures
-from ganzoo.latent.latents import Latents, render, to_latents
+from ganzoo.latent.latents import Latents, has_styles, render, to_latents
 from ganzoo.progress import counting
 from ganzoo.rng import Rng
-from ganzoo.sampling.draw import Labels, class_labels, draw_latent, generate, generating
+from ganzoo.sampling.draw import Labels, class_count, class_labels, draw_latent, generate, generating
 
 LEAST_SIDE = 64
 """Pixels to which smaller images are enlarged before the network of the perceptual distance sees them."""
@@ -100,7 +100,7 @@ def invert(
         starts: starts for each image, at least 1.
         lr: the largest step, in standard deviations of the latents.
         seed: of the random latents and the noise.
-        labels: the classes of the images, for a conditional generator.
+        labels: the classes of the images, for a conditional generator without styles: its z does not hold them.
         features: what the perceptual distance is computed by: "auto" or "auto=FILE" (timm's tf_efficientnet_lite0),
             "timm:NAME", "timm:NAME=FILE", or "none" for pixels alone.
 
@@ -113,7 +113,7 @@ def invert(
     with generating(g) as device:
         perceptual = None if features == "none" else Perceptual(features).to(device)
         targets, n = images.to(device, torch.float32), len(images)
-        begun, mean, deviation = _starts(g, targets, starts, seed, class_labels(g, n, labels))
+        begun, mean, deviation = _starts(g, targets, starts, seed, _classes(g, n, labels))
         targets = targets.repeat(starts, 1, 1, 1)
         repeated = None if begun.labels is None else begun.labels.to(device)
         synthesise: Any = g.synthesize if begun.kind == "w" else lambda z: generate(g, z, repeated)
@@ -136,6 +136,13 @@ def invert(
         distances = _distances(drawn, targets, perceptual).reshape(starts, n)
     best = distances.argmin(0).cpu() * n + torch.arange(n)
     return Inversion(ends[best], drawn[best.to(drawn.device)], distances.amin(0).cpu())
+
+
+def _classes(g: nn.Module, n: int, labels: Labels | None) -> Tensor | None:
+    """The classes of n images."""
+    if labels is None and not has_styles(g) and class_count(g) is not None:
+        raise SampleError("this generator draws by class: say of which class the pictures are")
+    return None if labels is None else class_labels(g, n, labels)
 
 
 def _starts(

@@ -4,7 +4,7 @@ from ganzoo import Register, cards_folder, hookimpl
 
 DIGITS = "cc-by-sa-3.0"
 WEIGHTS = {
-    "dcgan.stacked_mnist": ("three handwritten digits in one image, 1,000 modes", DIGITS),
+    "dcgan.nouns": ("heads in pixel art, by their glasses, in colour", "cc0-1.0"),
     "dcgan.fashion": ("articles of clothing by class", "mit"),
     "dcgan.mnist": ("handwritten digits", DIGITS),
     "dcgan.mnist_cond": ("handwritten digits by class", DIGITS),

@@ -271,7 +271,9 @@ def spread(x: Tensor, group: int, strided: bool) -> Tensor:
     """
     n, _, height, width = x.shape
     size = max(k for k in range(1, min(group, n) + 1) if n % k == 0)
+    dim = 0 if strided else 1
     groups = x.float().reshape(*((size, n // size) if strided else (n // size, size)), -1)
-    deviation = (groups.var(0 if strided else 1, correction=0) + EPSILON).sqrt().mean(1)
+    variance = (groups - groups.mean(dim, keepdim=True)).square().mean(dim)  # faster than var, and so is its gradient
+    deviation = (variance + EPSILON).sqrt().mean(1)
     per_item = deviation.repeat(size) if strided else deviation.repeat_interleave(size)
     return torch.cat([x, per_item.to(x.dtype)[:, None, None, None].expand(-1, 1, height, width)], 1)

@@ -312,6 +312,10 @@ def test_inversion_by_class():
     targets = ganzoo.sample(g, 2, seed=7, labels=[2, 1])
     result = invert(g, targets, steps=60, starts=1, features="none", labels=[2, 1])
     assert result.latents.labels.tolist() == [2, 1]
+    with pytest.raises(SampleError, match="say of which class the pictures are"):
+        invert(g, targets, steps=1, features="none")
+    styled = small("stylegan2", num_classes=3)
+    assert invert(styled, targets, steps=1, features="none").latents.labels is None
     assert result.distances.max() < 0.05
 
 

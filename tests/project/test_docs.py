@@ -288,7 +288,7 @@ def test_the_picture_can_be_drawn_again_and_is_small():
     picture = ROOT / "docs" / "_static" / "generators.png"
     assert picture.stat().st_size < 200_000
     draw = runpy.run_path(str(ROOT / "docs" / "picture.py"))["draw"]
-    drawn = draw(["dcgan.mnist", "dcgan.stacked_mnist"])
+    drawn = draw(["dcgan.mnist", "dcgan.nouns"])
     assert drawn.getpixel((0, 0))[3] == 0  # a round corner
     with Image.open(picture) as shown:
         assert drawn.width == shown.width

@@ -2,8 +2,9 @@
 
 from ganzoo import Register, hookimpl
 
-# For small pictures on a CPU core in about ten minutes. The networks are narrow, because those that see more images learn
-# more in that time. Path lengths are not regularised, which takes a tenth of the time. docs/recipes.md describes the search.
+# For small pictures on a CPU core in about ten minutes. The networks are narrow, because those that see more images
+# learn more in that time. Path lengths are not regularised, which takes a tenth of the time. docs/recipes.md describes
+# the search.
 SMALL = {"channel_base": 512, "channel_max": 128}
 DEFAULT = {
     "steps": 6000,

@@ -15,7 +15,7 @@ from ganzoo.zoo.plugins import registry
 
 ROWS, COLUMNS = 3, 5
 """Images of a generator."""
-TILES = 4
+TILES = 3
 """Generators side by side."""
 ZOOM = 2
 EDGE, GAP, LABEL = 28, 28, 34

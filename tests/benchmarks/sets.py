@@ -111,7 +111,7 @@ def table(records: list[Row]) -> list[str]:
         names = [name for name in SHOWN if name == figure or name not in ("fid", "kid", "fid_multiple")]
         names = (["fid_multiple"] if figure == "fid" else []) + names
         heads = {"fid_multiple": "fid, x floor", "diversity_pixels": "in pixels"}
-        lines += [f"### {of}", "", f"| | {' | '.join(heads.get(name, name) for name in names)} | steps | samples |"]
+        lines += [f"## {of}", "", f"| | {' | '.join(heads.get(name, name) for name in names)} | steps | samples |"]
         lines += [f"|---|{'---:|' * (len(names) + 1)}---|"]
         for shown, rows in sorted(own.items(), key=lambda item: mean(row.get(figure, 1e9) for row in item[1])):
             trained = [row["steps"] for row in rows if "error" not in row]

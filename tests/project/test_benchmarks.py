@@ -182,7 +182,7 @@ def test_the_table_shows_the_best_row_first_and_the_spread_of_seeds():
                 "fid": fid, "fid_multiple": fid / 5, "recall": 0.25}  # fmt: skip
 
     lines = sets.table([record("vanilla", 0, 90.0), record("dcgan", 0, 40.0), record("dcgan", 1, 60.0)])
-    assert lines[0] == "### nouns"
+    assert lines[0] == "## nouns"
     rows = [line for line in lines if line.startswith("| `")]
     samples = "![samples](_static/sets/nouns-dcgan.png)"
     assert rows[0] == f"| `dcgan` | 10 ± 3 | 50 ± 1e+01 |  | 0.25 ± 0 |  |  | 1,000 | {samples} |"

@@ -34,6 +34,18 @@ def refuse_existing(path: Path, force: bool) -> None:
         raise SampleError(f"{path} exists already: choose another -o, or --force to overwrite it")
 
 
+def short_name(source: str) -> str:
+    """The last part of a SOURCE, after which outputs are named."""
+    return source.partition("@")[0].rstrip("/").rpartition("/")[2]
+
+
+def parse_options(assignments: list[str] | None) -> dict[str, Any]:
+    """The options that `--set` gives."""
+    from ganzoo.zoo.command import parse_assignment
+
+    return dict(parse_assignment(text) for text in assignments or [])
+
+
 def parse_seeds(text: str) -> list[int]:
     """The seeds in "1,5,9"."""
     try:
@@ -110,13 +122,6 @@ class Chosen:
         return Directions.load(file).move(points, int(index), self.strength)
 
 
-def grid_of(pixels: Any) -> "Image":
-    """Pixels (N, H, W, C) as one picture."""
-    from ganzoo.sampling.pictures import grid
-
-    return grid(pixels)
-
-
 def mixing_sheet(
     g: "nn.Module", size: str, seeds: str | None, seed: int, class_: str | None, options: dict[str, Any]
 ) -> "Image":
@@ -154,15 +159,12 @@ def walk(
     from ganzoo.latent.walk import walk as walk_through
     from ganzoo.progress import counting
     from ganzoo.store.source import from_pretrained
-    from ganzoo.zoo.command import parse_assignment
 
-    name = source.partition("@")[0].rstrip("/").rpartition("/")[2]
-    path = out or Path(f"{name}-walk.gif")
+    path = out or Path(f"{short_name(source)}-walk.gif")
     check_animation(path)
     refuse_existing(path, force)
     g = from_pretrained(source).to(choose_device(device))
-    chosen = dict(parse_assignment(text) for text in set_ or [])
-    points, options = Chosen(seeds, latents).points(g, class_, chosen)
+    points, options = Chosen(seeds, latents).points(g, class_, parse_options(set_))
     with counting(frames * (len(points) - open_) + open_, "frames") as advance:
         images = walk_through(g, points, frames, closed=not open_, **options)
 
@@ -252,10 +254,8 @@ def directions(
     from ganzoo.sampling.classes import class_names, parse_classes
     from ganzoo.sampling.draw import require_classes
     from ganzoo.store.source import from_pretrained
-    from ganzoo.zoo.command import parse_assignment
 
-    name = source.partition("@")[0].rstrip("/").rpartition("/")[2]
-    path = out or Path(f"{name}-directions.safetensors")
+    path = out or Path(f"{short_name(source)}-directions.safetensors")
     if path.suffix != ".safetensors":
         raise SampleError(f"{path}: directions are written to a .safetensors file")
     picture = path.with_suffix(".png")
@@ -269,8 +269,7 @@ def directions(
         if len(ends) != 2 or layers is not None or method is not None:
             raise SampleError("--classes takes two classes, such as cat,dog, and no --layers or --method")
         found = class_direction(g, *ends)
-    chosen = dict(parse_assignment(text) for text in set_ or [])
-    points, options = Chosen(str(seed)).points(g, class_, chosen)
+    points, options = Chosen(str(seed)).points(g, class_, parse_options(set_))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         found.save(path)

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ganzoo.cli.latent import Chosen, LatentsFile, Seeds, Set, grid_of, mixing_sheet, refuse_existing
+from ganzoo.cli.latent import (
+    Chosen,
+    LatentsFile,
+    Seeds,
+    Set,
+    mixing_sheet,
+    parse_options,
+    refuse_existing,
+    short_name,
+)
 from ganzoo.cli.output import Device, Source
 from ganzoo.errors import SampleError
 from ganzoo.files import reason, replacing
@@ -62,23 +71,24 @@ def sample(
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the output.")] = False,
 ) -> None:
     """Draw images from a trained generator, and print the path of the output."""
-    name = source.partition("@")[0].rstrip("/").rpartition("/")[2]
-    target = out or f"{name}-seed{seed}{'-walk.gif' if walk else '.png'}"
+    target = out or f"{short_name(source)}-seed{seed}{'-walk.gif' if walk else '.png'}"
     kind = _kind(target, n, walk)
     path = Path(target)
     refuse_existing(path, force)
     chosen = Chosen(seeds, latents, direction, strength)
-    if (walk or mix) and (chosen.direction or chosen.latents or (walk and chosen.seeds)):
+    if (walk or mix) and (direction or latents or (walk and (seeds or mix))):
         raise SampleError("--walk and --mix take no chosen latents: `ganzoo walk` leads from one to the next")
+    if mix and kind not in PICTURES:
+        raise SampleError(f"{target}: a sheet of --mix is one picture, such as -o mix.png")
 
     from ganzoo.devices import choose_device
     from ganzoo.sampling.draw import blocks
     from ganzoo.sampling.draw import walk as walk_frames
     from ganzoo.sampling.options import check_options
+    from ganzoo.sampling.pictures import grid
     from ganzoo.store.source import from_pretrained
-    from ganzoo.zoo.command import parse_assignment
 
-    options = dict(parse_assignment(text) for text in set_ or [])
+    options = parse_options(set_)
     g = from_pretrained(source).to(choose_device(device))
     check_options(g, options)
     try:
@@ -87,7 +97,7 @@ def sample(
             mixing_sheet(g, mix, seeds, seed, class_, options).save(path)
         elif chosen.seeds or chosen.latents:
             items, labels = chosen.images(g, class_, options)
-            _write(items, path, kind, sum(map(len, items)), labels, grid_of)
+            _write(items, path, kind, sum(map(len, items)), labels, grid)
         else:
             labels, draw = _labels(g, class_, n, table=kind not in ("folder", ".npy"))
             n = n if labels is None else len(labels)

@@ -88,7 +88,7 @@ def read_pickle(
             steps.take()
             machine.step(opcode.name, argument)
         (value,) = machine.stack
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, UnicodeError, OverflowError) as error:
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
         raise WeightsError(f"is damaged or no checkpoint ({type(error).__name__} while reading it)") from error
     return value
 

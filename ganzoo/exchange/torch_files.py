@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ganzoo.errors import WeightsError
 from ganzoo.exchange.pickles import Record, Steps, read_pickle, shorten
+from ganzoo.exchange.records import NETWORK
 
 MAGIC = 0x1950A86A20F9469CFC6C
 """The first pickle of torch's older format."""
@@ -43,7 +44,7 @@ RECORDS = (
     "numpy.dtype", "numpy.ndarray",
     "torch.Size", "torch.device", "torch.serialization._get_layout", *(f"{dtype}" for dtype in DTYPES.values()),
     "torch._utils._rebuild_meta_tensor_no_storage", "torch._utils._rebuild_sparse_tensor",
-    "torch_utils.persistence._reconstruct_persistent_obj",
+    NETWORK,
 )  # fmt: skip
 """Names whose objects are kept as records: settings, what lies in states beside tensors, and NVIDIA's networks."""
 VIEW = "torch._utils._rebuild_tensor_v2"
@@ -118,20 +119,23 @@ class _Reading:
                         content = bytearray(member(f"data/{key}"))
                         if len(content) < count * dtype.itemsize:
                             raise WeightsError(f"has {len(content)} bytes for {count:,} numbers of {dtype}")
-                        storages[key] = torch.frombuffer(content, dtype=dtype, count=count) if count else _empty(dtype)
+                        storages[key] = torch.empty(0, dtype=dtype)
+                        if count:  # frombuffer takes no empty buffer
+                            storages[key] = torch.frombuffer(content, dtype=dtype, count=count)
                     return storages[key]
 
                 return read_pickle(io.BytesIO(member("data.pkl")), self.names, persistent, self.steps)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeError, ValueError) as error:
-            raise WeightsError(f"is a damaged ZIP archive ({error})") from error
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:  # RuntimeError: encrypted
+            raise WeightsError(f"is a damaged ZIP archive ({' '.join(str(error).split())})") from error
 
     def pickles(self, file: IO[bytes]) -> Any:
         """The content of torch's older format, or of a single pickle."""
         first = read_pickle(file, self.names, None, self.steps)
-        if first != MAGIC or not isinstance(first, int):
+        if not isinstance(first, int) or first != MAGIC:
             return first
         protocol, system = (read_pickle(file, self.names, None, self.steps) for _ in range(2))
-        if protocol != PROTOCOL or not isinstance(system, dict) or not system.get("little_endian"):
+        known = isinstance(protocol, int) and protocol == PROTOCOL and isinstance(system, dict)
+        if not known or system.get("little_endian") is not True:
             raise WeightsError("is of a format of torch that is not known here: save it anew with a recent torch")
         storages: dict[str, Tensor] = {}
 
@@ -171,11 +175,11 @@ class _Reading:
             raise WeightsError("claims tensors that are larger than the file")
 
 
-def _dictionary(items: Any = ()) -> dict[Any, Any]:
+def _dictionary(items: Any = None) -> dict[Any, Any]:
     """A dictionary. Unless items are given, later steps of the pickle fill it."""
-    if items != () and not isinstance(items, dict):
+    if items is not None and not isinstance(items, dict):
         raise WeightsError("builds a dictionary of something else")
-    return dict(items)
+    return dict(items or {})
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
@@ -203,10 +207,6 @@ def _storage(identifier: Any) -> tuple[torch.dtype, str, int]:
     if not valid or view not in ([], [None]):
         raise WeightsError("has a persistent id that is no storage of numbers")
     return DTYPES[name], key, count
-
-
-def _empty(dtype: torch.dtype) -> Tensor:
-    return torch.empty(0, dtype=dtype)
 
 
 def _view(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor | Record:

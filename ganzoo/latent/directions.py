@@ -7,13 +7,19 @@ from typing import Any, Literal
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ganzoo.errors import SampleError
-from ganzoo.files import reason, write_tensors
-from ganzoo.latent.latents import Kind, Latents, has_styles, render, space_shape, to_latents
+from ganzoo.latent.latents import (
+    Kind,
+    Latents,
+    has_styles,
+    read_points,
+    render,
+    space_shape,
+    to_latents,
+    write_points,
+)
 from ganzoo.rng import Rng
 from ganzoo.sampling.classes import class_names, find_class
 from ganzoo.sampling.draw import class_labels, draw_latent, generate, generating, require_classes
@@ -81,13 +87,10 @@ class Directions:
         Raises:
             SampleError: the file cannot be written.
         """
-        tensors = {f"directions.{self.kind}": self.values.contiguous(), "deviations": self.deviations.contiguous()}
+        tensors = {f"directions.{self.kind}": self.values, "deviations": self.deviations}
         if self.layers is not None:
             tensors["layers"] = torch.tensor(self.layers)
-        try:
-            write_tensors(tensors, Path(path))
-        except (OSError, SafetensorError) as error:
-            raise SampleError(f"{path} cannot be written: {reason(error)}") from error
+        write_points(tensors, path)
 
     @classmethod
     def load(cls, path: str | Path) -> "Directions":
@@ -96,10 +99,7 @@ class Directions:
         Raises:
             SampleError: the file cannot be read, or holds something else.
         """
-        try:
-            tensors = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise SampleError(f"{path} cannot be read as directions: {reason(error)}") from error
+        tensors = read_points(path, "directions")
         kinds: list[Kind] = [kind for kind in ("z", "w") if f"directions.{kind}" in tensors]
         known = {"deviations", "layers", *(f"directions.{kind}" for kind in kinds)}
         if len(kinds) != 1 or not {"deviations"} <= tensors.keys() <= known:

@@ -48,13 +48,10 @@ class Latents:
         Raises:
             SampleError: the file cannot be written.
         """
-        tensors: dict[str, Tensor] = {self.kind: self.values.contiguous()}
+        tensors: dict[str, Tensor] = {self.kind: self.values}
         if self.labels is not None:
             tensors["labels"] = self.labels
-        try:
-            write_tensors(tensors, Path(path))
-        except (OSError, SafetensorError) as error:
-            raise SampleError(f"{path} cannot be written: {reason(error)}") from error
+        write_points(tensors, path)
 
     @classmethod
     def load(cls, path: str | Path) -> "Latents":
@@ -63,10 +60,7 @@ class Latents:
         Raises:
             SampleError: the file cannot be read, or holds something else.
         """
-        try:
-            tensors = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise SampleError(f"{path} cannot be read as latents: {reason(error)}") from error
+        tensors = read_points(path, "latents")
         kinds: list[Kind] = [kind for kind in ("z", "w") if kind in tensors]
         if len(kinds) != 1 or not tensors.keys() <= {*kinds, "labels"}:
             raise SampleError(f"{path} holds {', '.join(tensors) or 'nothing'}: a file of latents holds z or w alone")
@@ -76,6 +70,31 @@ class Latents:
         if not values.isfinite().all():
             raise SampleError(f"{path} holds NaN or infinite values: write it again")
         return cls(values, kinds[0], labels)
+
+
+def write_points(tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Write latents or directions as safetensors.
+
+    Raises:
+        SampleError: the file cannot be written.
+    """
+    try:
+        write_tensors({name: tensor.contiguous() for name, tensor in tensors.items()}, Path(path))
+    except (OSError, SafetensorError) as error:
+        raise SampleError(f"{path} cannot be written: {reason(error)}. Choose another file") from error
+
+
+def read_points(path: str | Path, what: str) -> dict[str, Tensor]:
+    """The tensors of a file of latents or directions.
+
+    Raises:
+        SampleError: the file cannot be read.
+    """
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise SampleError(f"{path} cannot be read as {what}: {reason(error)}. Name a file that ganzoo wrote") from error
+    return tensors
 
 
 def has_styles(g: nn.Module) -> bool:

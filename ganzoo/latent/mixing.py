@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import nn
@@ -43,6 +44,4 @@ def mix(
     for i in range(len(rows)):
         start = len(rows) + len(columns) + i * len(columns)
         cells += [images[i : i + 1], *images[start : start + len(columns), None]]
-    import numpy as np
-
     return grid(np.concatenate(cells), len(columns) + 1)

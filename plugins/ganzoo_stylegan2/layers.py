@@ -22,6 +22,8 @@ TAPS = (1.0, 3.0, 3.0, 1.0)
 REST = (1.0, 2.0, 1.0)
 """What is left of it after each pixel was repeated: [1, 1] * [1, 2, 1] = [1, 3, 3, 1]."""
 EPSILON = 1e-8
+MASK = 0xFFFFFFFF
+"""Keeps 32 bits of a whole number."""
 
 
 def widths(image_size: int, channel_base: int, channel_max: int) -> dict[int, int]:
@@ -245,9 +247,6 @@ def noise_like(seeds: Tensor, layer: int, size: int) -> Tensor:
     radius, angle = (-2 * uniform[:, :half].log()).sqrt(), 2 * math.pi * uniform[:, half:]
     normal = torch.cat([radius * angle.cos(), radius * angle.sin()], 1)
     return normal[:, : size * size].reshape(-1, 1, size, size)
-
-
-MASK = 0xFFFFFFFF
 
 
 def seeds_of(latent: Tensor) -> Tensor:

@@ -226,6 +226,33 @@ def test_damaged_bytes(workplace):
                     read_checkpoint(path)
 
 
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("value", [torch.ones(3), [torch.ones(3)], 5, None, "text"], ids=type)
+def test_pickles_of_something_else(workplace, value, protocol):
+    (workplace / "g.pkl").write_bytes(pickle.dumps(value, protocol))
+    assert "no generator's state dict" in refused(workplace / "g.pkl")
+
+
+def test_tensors_in_the_place_of_numbers(workplace):
+    """Comparing a tensor with a number gives a tensor."""
+    three = pickle.dumps(torch.ones(3), 4)
+    head = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
+    (workplace / "g.pt").write_bytes(head + three + three + three)
+    refused(workplace / "g.pt")
+
+
+def test_an_encrypted_archive(workplace):
+    torch.save({"g": {"weight": torch.zeros(3)}}, workplace / "g.pt")
+    content = bytearray((workplace / "g.pt").read_bytes())
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the flag in each header of a member
+        at = content.find(mark)
+        while at >= 0:
+            content[at + place] |= 1
+            at = content.find(mark, at + 4)
+    (workplace / "g.pt").write_bytes(content)
+    assert "encrypted" in refused(workplace / "g.pt")
+
+
 def test_a_network_that_holds_itself():
     state = {"_parameters": {}, "_modules": {}}
     record = Record(NETWORK, ({"class_name": "Generator", "state": state},))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 import ganzoo
-from ganzoo.data.dataset import load
+from ganzoo.data.loading import load
 from ganzoo.sampling.pictures import grid, to_uint8
 
 parser = argparse.ArgumentParser(description="Reconstruct images with a trained VAE/GAN.")

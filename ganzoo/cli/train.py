@@ -28,6 +28,14 @@ def train(
     data_dir: Annotated[
         str | None, typer.Option(help="Folder of named data sets, also for downloads. \\[default: data]")
     ] = None,
+    inputs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            help="What images are translated from: edges, grey, masked or smaller=4 (made from them), left or right "
+            "(halves of each picture), A or B (folders), column=NAME (of a Hub data set), or a folder or zip.",
+        ),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Generator updates. \\[default: the recipe's]")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images in a batch.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Height and width in pixels. \\[default: the data's]")] = None,
@@ -88,10 +96,11 @@ def train(
 ) -> None:
     """Train an architecture, and print the run folder."""
     flags = {
-        "data": data, "data_dir": data_dir, "steps": steps, "batch_size": batch_size, "image_size": image_size,
-        "channels": channels, "flip": flip, "conditional": conditional, "loss": loss, "lr": lr, "seed": seed,
-        "device": device, "precision": precision, "accumulate": accumulate, "compile": compile_, "start": start,
-        "pack": pack, "eval_every": eval_every, "out": None if out is None else str(out),
+        "data": data, "data_dir": data_dir, "inputs": inputs, "steps": steps, "batch_size": batch_size,
+        "image_size": image_size, "channels": channels, "flip": flip, "conditional": conditional, "loss": loss,
+        "lr": lr, "seed": seed, "device": device, "precision": precision, "accumulate": accumulate,
+        "compile": compile_, "start": start, "pack": pack, "eval_every": eval_every,
+        "out": None if out is None else str(out),
         "augment": None if not augment else [] if augment == "none" else augment.split(","),
         "penalties": None if not penalty else [] if penalty == ["none"] else penalty,
     }  # fmt: skip

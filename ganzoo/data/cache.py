@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from ganzoo.data.decode import SMALL, UNREADABLE, Pixels, decode_all, summarise
-from ganzoo.data.source import Labels, Source
+from ganzoo.data.source import Source
 from ganzoo.errors import ConfigError, DataError
 from ganzoo.files import cache_folder, replacing
 
@@ -36,7 +36,7 @@ DEFAULT_SIZE = 64
 """Height and width, in pixels, for images that are larger or of different sizes."""
 
 
-def load_images(source: Source, image_size: int | None, channels: int | None) -> tuple[Pixels, Labels | None]:
+def load_images(source: Source, image_size: int | None, channels: int | None) -> tuple[Pixels, list[int]]:
     """Load all images as squares of one size, from the cache if they are in it.
 
     Args:
@@ -45,7 +45,7 @@ def load_images(source: Source, image_size: int | None, channels: int | None) ->
         channels: 1 or 3; None: 1 if all images are grey, else 3.
 
     Returns:
-        uint8 pixels (N, C, H, W), and labels (N,) or None. Images that cannot be read are skipped with a warning.
+        uint8 pixels (N, C, H, W), and the indices of the images that cannot be read, which are skipped with a warning.
 
     Raises:
         DataError: more than 1 % of the images cannot be read.
@@ -74,10 +74,7 @@ def load_images(source: Source, image_size: int | None, channels: int | None) ->
     if skipped:
         messages = summarise(skipped)
         logger.warning("skipped %d of %d images that cannot be read: %s", len(skipped), len(source.names), messages)
-    labels = source.labels
-    if skipped and labels is not None:
-        labels = np.delete(labels, list(skipped))
-    return items, labels
+    return items, sorted(skipped)
 
 
 def _guess_shape(source: Source) -> tuple[int, int]:
@@ -87,7 +84,7 @@ def _guess_shape(source: Source) -> tuple[int, int]:
     for i in range(0, n, -(-n // 32)):
         try:
             with Image.open(io.BytesIO(source.read(i))) as image:
-                sizes |= set(image.size)
+                sizes |= {image.width // 2, image.height} if source.half else set(image.size)
                 modes.add(image.mode)
         except UNREADABLE:
             continue  # decoding reports it
@@ -118,7 +115,7 @@ def _from_cache(source: Source, shape: tuple[int, ...]) -> tuple[Pixels, dict[in
     Raises:
         OSError: it cannot be written.
     """
-    key = json.dumps([FORMAT, shape[1:], source.identity])
+    key = json.dumps([FORMAT, shape[1:], source.identity, *([source.half] if source.half else [])])
     folder = _images_folder() / hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
     folder.mkdir(parents=True, exist_ok=True)
     if cached := _open_cache(folder, shape):

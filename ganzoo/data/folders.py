@@ -20,29 +20,36 @@ SUFFIXES = frozenset(
 )
 SPLITS = frozenset(("train", "test", "val", "valid", "validation"))
 """Names of folders that hold a split of a data set and not a class."""
+WHOLE = ""
+"""The split of sides that are not split: A/ and B/, in place of trainA/, testA/ and so on."""
 
 
-def open_path(path: Path, split: str | None = None) -> Source:
+def open_path(path: Path, split: str | None = None, *, side: str = "", half: str = "") -> Source:
     """The images in a folder or a zip, sorted by name. Where they lie in several folders, each is a class.
 
     Args:
         path: the folder or zip.
         split: which folder of images to use, if they are sorted into train, test or the like; None: train.
+        side: "A" or "B": only the images in the folder of that name, or in trainA, testB and the like; empty: all.
+        half: "left" or "right": only that half of each image; empty: all of it.
 
     Raises:
-        DataError: the path is neither a folder nor a zip, or has no images or no such split.
+        DataError: the path is neither a folder nor a zip, or has no images, no such split or no such side.
     """
     archive, names = _listing(path)
-    splits = _splits(names)
+    splits = _sides(path, names, side) if side else _splits(names)
     if split is not None and split not in splits:
         hint = "its images are not sorted into train, test, ..."
-        if splits:
+        if splits.keys() - {WHOLE}:
             hint = f"choose from {', '.join(sorted(splits))}"
         raise DataError(f"{path} has no split {split!r}: {hint}")
     if splits:
-        name = split or "train"
+        name = split or ("train" if "train" in splits else min(splits))
         names, others = splits[name], " or ".join(sorted(splits.keys() - {name}))
-        logger.info("using the %d images in %s/ of %s, not %s (--set data.split)", len(names), name, path, others)
+        if others:
+            logger.info(
+                "using the %d images in %s%s/ of %s, not %s (--set data.split)", len(names), name, side, path, others
+            )
     read: Callable[[int], bytes]
     if archive:
         members = [archive.getinfo(name) for name in names]
@@ -56,10 +63,10 @@ def open_path(path: Path, split: str | None = None) -> Source:
     folders = [os.path.dirname(name) for name in names]
     classes = sorted(set(folders))
     if len(classes) == 1:
-        return Source(str(path), names, read, sum(sizes), identity, None)
+        return Source(str(path), names, read, sum(sizes), identity, None, half=half)
     numbers = {folder: i for i, folder in enumerate(classes)}
     labels = np.array([numbers[folder] for folder in folders])
-    return Source(str(path), names, read, sum(sizes), identity, labels, _class_names(classes))
+    return Source(str(path), names, read, sum(sizes), identity, labels, _class_names(classes), half)
 
 
 def _class_names(folders: list[str]) -> list[str]:
@@ -72,13 +79,14 @@ def _class_names(folders: list[str]) -> list[str]:
     return ["/".join(names[shared:]) or "." for names in parts]
 
 
-def has_split(path: Path, split: str) -> bool:
+def has_split(path: Path, split: str, side: str = "") -> bool:
     """Whether `open_path` knows that split.
 
     Raises:
-        DataError: the path is neither a folder nor a zip, or has no images.
+        DataError: the path is neither a folder nor a zip, or has no images or no such side.
     """
-    return split in _splits(_listing(path)[1])
+    _, names = _listing(path)
+    return split in (_sides(path, names, side) if side else _splits(names))
 
 
 def _listing(path: Path) -> tuple[zipfile.ZipFile | None, list[str]]:
@@ -117,3 +125,22 @@ def _splits(names: list[str]) -> dict[str, list[str]]:
     for name, folders in zip(names, parts, strict=True):
         splits.setdefault("".join(folders[shared : shared + 1]).lower(), []).append(name)
     return splits if "train" in splits and len(splits) > 1 and SPLITS.issuperset(splits) else {}
+
+
+def _sides(path: Path, names: list[str], side: str) -> dict[str, list[str]]:
+    """The names of the images of one side by split, where they lie in A/ and B/ or in trainA/, trainB/, testA/ and the
+    like, as CycleGAN's data sets come.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    splits: dict[str, list[str]] = {}
+    for name in names:
+        for folder in re.split(r"[/\\]", name)[:-1]:
+            split = folder[:-1].lower()
+            if folder[-1:] == side and (split == WHOLE or split in SPLITS):
+                splits.setdefault(split, []).append(name)
+                break
+    if not splits:
+        raise DataError(f"{path} has no images in a folder {side} or train{side}, which --inputs A or B look for")
+    return splits

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ class Source:
         identity: a JSON value that changes whenever any of the images does.
         labels: class numbers (N,), if there are any.
         classes: the names of the classes, by number, if they have any.
+        half: "left" or "right" if that half of each image is one, as in pictures of a pair side by side; else empty.
     """
 
     what: str
@@ -32,6 +33,17 @@ class Source:
     identity: Any
     labels: Labels | None
     classes: list[str] | None = None
+    half: str = ""
+
+    def take(self, indices: list[int]) -> "Source":
+        """Some of the images, in this order."""
+        return replace(
+            self,
+            names=[self.names[i] for i in indices],
+            read=lambda i: self.read(indices[i]),
+            identity=[self.identity, indices],
+            labels=None if self.labels is None else self.labels[indices],
+        )
 
 
 def read_file(path: str) -> bytes:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganzoo.data.dataset import Composed, Data, has_test_split, load
+from ganzoo.data.dataset import Composed, Data
+from ganzoo.data.loading import has_test_split, load
 from ganzoo.errors import EvaluationError
 from ganzoo.rng import Rng
 from ganzoo.zoo.plugins import registry

@@ -16,6 +16,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from ganzoo.files import reason, replacing
 from ganzoo.rng import Rng, preserve_torch
 from ganzoo.sampling.classes import class_names
 from ganzoo.sampling.draw import class_count, draw_latent
-from ganzoo.sampling.options import call_options
+from ganzoo.sampling.options import call_options, takes_inputs
 
 OPSET = 18
 """The opset in which torch writes its operators; older runtimes know it, and any other would need a conversion."""
@@ -42,8 +43,9 @@ ALTERED = 0.75
 def export_onnx(g: nn.Module, path: Path, *, force: bool = False) -> float:
     """Write a generator as one self-contained ONNX file, and check that ONNX Runtime gives the same images as torch.
 
-    The file maps `z` (N, z_dim) float32, and for a conditional generator `labels` (N,) int64, to `images` (N, C, H, W)
-    float32 in [-1, 1], or beyond if `g.unbounded` is true, for any N. Each of the generator's options whose default is
+    The file maps `z` (N, z_dim) float32, for a conditional generator `labels` (N,) int64, and for one that translates
+    `inputs` (N, C', H', W') float32 in [-1, 1], to `images` (N, C, H, W) float32 in [-1, 1], or beyond if `g.unbounded`
+    is true, for any N and inputs of the size in its settings. Each of the generator's options whose default is
     a number, such as `truncation`, is an input () float32 too. The metadata holds, as JSON, the generator's settings
     (`ganzoo.config`), the defaults of these options (`ganzoo.options`), and the names of its classes, if it has any
     (`ganzoo.classes`), and `ganzoo.version`, but nothing about this machine.
@@ -104,12 +106,23 @@ def _expected(g: nn.Module, n: int) -> tuple[dict[str, Tensor], Tensor]:
     inputs = {"z": z.float()}
     if count := class_count(g):
         inputs["labels"] = torch.arange(n) % count
+    named = {}
+    if takes_inputs(g):
+        named["inputs"] = inputs["inputs"] = _inputs(g, n)
     altered = ALTERED if n == BATCHES[0] else 1.0
     options = {name: torch.tensor(value * altered) for name, value in _numbers(g).items()}
-    images: object = g(*inputs.values(), **options)
+    positional = [tensor for name, tensor in inputs.items() if name not in named]
+    images: object = g(*positional, **named, **options)
     if not isinstance(images, Tensor):
         raise TypeError("it does not return one tensor")
     return inputs | options, images
+
+
+def _inputs(g: nn.Module, n: int) -> Tensor:
+    """Noise as inputs of a translation, of the size in the generator's settings."""
+    config: dict[str, Any] = g.config  # type: ignore[assignment]  # set by create
+    size = config.get("input_size") or config["image_size"]
+    return Rng(0, n, "inputs").rand(n, config["input_channels"], size, size) * 2 - 1
 
 
 def _numbers(g: nn.Module) -> dict[str, float]:
@@ -122,7 +135,7 @@ class _ByPosition(nn.Module):
 
     def __init__(self, g: nn.Module) -> None:
         super().__init__()
-        self.g, self.names = g, list(_numbers(g))
+        self.g, self.names = g, [*(["inputs"] if takes_inputs(g) else []), *_numbers(g)]
 
     def forward(self, *inputs: Tensor) -> Tensor:
         count = len(inputs) - len(self.names)

@@ -14,7 +14,16 @@ from ganzoo.errors import SampleError
 from ganzoo.files import reason, write_tensors
 from ganzoo.rng import Rng
 from ganzoo.sampling.classes import check_number
-from ganzoo.sampling.draw import BLOCK, Labels, class_count, class_labels, draw_latent, generate, generating
+from ganzoo.sampling.draw import (
+    BLOCK,
+    Labels,
+    class_count,
+    class_labels,
+    draw_latent,
+    generate,
+    generating,
+    require_no_inputs,
+)
 from ganzoo.sampling.options import check_options, options_of
 
 Kind = Literal["z", "w"]
@@ -128,6 +137,7 @@ def latents(g: nn.Module, seeds: Sequence[int], labels: Labels | None = None, **
     Raises:
         SampleError: there is no seed, a seed is negative, or the generator lacks classes or options.
     """
+    require_no_inputs(g, "a choice of latents")
     if not seeds or any(seed < 0 for seed in seeds):
         raise SampleError(f"seeds are whole numbers from 0, and at least one: not {list(seeds)}")
     own, _ = split_options(g, options)
@@ -143,6 +153,7 @@ def sampled(g: nn.Module, n: int, seed: int = 0, labels: Labels | None = None, *
     """
     if n < 1:
         raise SampleError(f"n must be at least 1, not {n}")
+    require_no_inputs(g, "moving latents")
     own, _ = split_options(g, options)
     z = torch.cat([draw_latent(g, BLOCK, Rng(seed, k, "sample")) for k in range(-(-n // BLOCK))])
     return to_latents(g, z[:n], class_labels(g, n, labels), own)
@@ -170,8 +181,9 @@ def render(g: nn.Module, points: Latents, **options: Any) -> Tensor:
         (N, C, H, W) float32 on the generator's device, with values as those of `ganzoo.sample`.
 
     Raises:
-        SampleError: the latents are not of this generator's shape or kind, or it has no such option.
+        SampleError: the latents are not of this generator's shape or kind, or it has no such option, or translates.
     """
+    require_no_inputs(g, "rendering latents")
     check(g, points)
     of_style, rest = split_options(g, options)
     if points.kind == "w" and of_style:

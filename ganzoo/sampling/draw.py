@@ -16,10 +16,13 @@ from ganzoo.devices import exact_arithmetic
 from ganzoo.errors import SampleError
 from ganzoo.rng import Rng, preserve_torch, seed_torch, stream_seed
 from ganzoo.sampling.classes import check_number, class_names, find_class
-from ganzoo.sampling.options import check_options
+from ganzoo.sampling.options import check_options, takes_inputs
+from ganzoo.sampling.values import from_uint8
 
 BLOCK = 64
 """Images generated at once: kernels round differently at other batch sizes."""
+PIECE = 1 << 18
+"""The most pixels of inputs, of all their channels' common height and width, that are translated at once."""
 
 Labels = int | str | Sequence[int | str] | Tensor
 
@@ -70,9 +73,13 @@ def require_classes(g: nn.Module) -> int:
     return count
 
 
-def generate(g: nn.Module, z: Tensor, labels: Tensor | None = None, **options: Any) -> Tensor:
+def generate(
+    g: nn.Module, z: Tensor, labels: Tensor | None = None, inputs: Tensor | None = None, **options: Any
+) -> Tensor:
     """One forward pass of a generator. A conditional one without labels makes item i of class i mod num_classes."""
     count = class_count(g)
+    if inputs is not None:
+        options["inputs"] = inputs
     if count is None:
         items: Tensor = g(z, **options)
     else:
@@ -112,17 +119,46 @@ def _padded(g: nn.Module, n: int, labels: Labels | None) -> Tensor | None:
 
 
 def _block(
-    g: nn.Module, k: int, seed: int, labels: Tensor | None, move: Callable[[Tensor], Tensor], options: dict[str, Any]
+    g: nn.Module,
+    k: int,
+    seed: int,
+    labels: Tensor | None,
+    move: Callable[[Tensor], Tensor],
+    options: dict[str, Any],
+    inputs: Tensor | None = None,
 ) -> Tensor:
-    """Block k of a seed's samples, with `move` applied to its latents."""
+    """Block k of a seed's samples, with `move` applied to its latents, from `inputs`, which are this block's."""
     with generating(g) as device:
         z = move(draw_latent(g, BLOCK, Rng(seed, k, "sample", device)))
         seed_torch(stream_seed(seed, k, "sample/torch"), device)  # for generators that draw noise of their own
         classes = None if labels is None else labels[k * BLOCK : (k + 1) * BLOCK].to(device)
-        return generate(g, z, classes, **options).float()
+        if inputs is None:
+            return generate(g, z, classes, **options).float()
+        size, pieces = piece(inputs), []
+        for start in range(0, len(inputs), size):
+            rows = slice(start, start + size)
+            own = inputs[rows].to(device)
+            padded = torch.cat([own, own[-1:].expand(size - len(own), *own.shape[1:])])
+            made = generate(g, z[rows], None if classes is None else classes[rows], padded, **options)
+            pieces.append(made[: len(own)].float())
+        return torch.cat(pieces)
 
 
-def blocks(g: nn.Module, n: int, seed: int = 0, labels: Labels | None = None, **options: Any) -> Iterator[Tensor]:
+def piece(inputs: Any) -> int:
+    """The number of such inputs (N, ...) that are translated at once: as many as in a block, or fewer if they are
+    large. It depends on their shape alone."""
+    pixels: int = math.prod(inputs.shape[2:])
+    return max(1, min(BLOCK, 1 << (PIECE // max(1, pixels)).bit_length() >> 1))
+
+
+def blocks(
+    g: nn.Module,
+    n: int,
+    seed: int = 0,
+    labels: Labels | None = None,
+    inputs: Tensor | None = None,
+    **options: Any,
+) -> Iterator[Tensor]:
     """The samples that `sample` gives, in blocks of at most 64, for more than fit in memory.
 
     Raises:
@@ -131,20 +167,65 @@ def blocks(g: nn.Module, n: int, seed: int = 0, labels: Labels | None = None, **
     if n < 1:
         raise SampleError(f"n must be at least 1, not {n}")
     check_options(g, options)
+    inputs = check_inputs(g, n, inputs)
     classes = _padded(g, n, labels)
     for k in range(-(-n // BLOCK)):
-        yield _block(g, k, seed, classes, lambda z: z, options)[: n - k * BLOCK]
+        own = None
+        if inputs is not None:
+            rows = inputs.expand(n, *inputs.shape[1:])[k * BLOCK : (k + 1) * BLOCK]
+            own = from_uint8(rows) if rows.dtype == torch.uint8 else rows
+        yield _block(g, k, seed, classes, lambda z: z, options, own)[: n - k * BLOCK]
 
 
-def sample(g: nn.Module, n: int, seed: int = 0, labels: Labels | None = None, **options: Any) -> Tensor:
+def check_inputs(g: nn.Module, n: int, inputs: Tensor | None) -> Tensor | None:
+    """The inputs of n samples: (n, ...) or (1, ...); None for a generator that takes none.
+
+    Raises:
+        SampleError: they are missing, there are none to take, or their number or channels do not fit.
+    """
+    if not takes_inputs(g):
+        if inputs is not None:
+            raise SampleError("this generator translates nothing: leave the inputs out")
+        return None
+    if inputs is None:
+        raise SampleError("this generator translates: give it inputs, as in --inputs photos/ or inputs=images")
+    if len(inputs) not in (1, n):
+        raise SampleError(f"there are {len(inputs)} inputs for {n} samples: give one for each, or one for all")
+    channels = getattr(g, "config", {}).get("input_channels")
+    if channels is not None and (inputs.dim() != 4 or inputs.shape[1] != channels):
+        raise SampleError(f"this generator takes inputs of shape (N, {channels}, H, W), not {tuple(inputs.shape)}")
+    return inputs
+
+
+def require_no_inputs(g: nn.Module, what: str) -> None:
+    """Check that a generator draws its samples from latents alone.
+
+    Raises:
+        SampleError: it translates inputs.
+    """
+    if takes_inputs(g):
+        raise SampleError(f"{what} is for generators that start from latents alone, and this one translates inputs")
+
+
+def sample(
+    g: nn.Module,
+    n: int | None = None,
+    seed: int = 0,
+    labels: Labels | None = None,
+    *,
+    inputs: Tensor | None = None,
+    **options: Any,
+) -> Tensor:
     """Draw n samples from a generator.
 
     Args:
         g: a generator, from `create`, `from_pretrained` or a run.
-        n: the number of samples.
+        n: the number of samples; None: as many as inputs.
         seed: of the latents. The same seed gives the same first samples whatever n is.
         labels: for a conditional generator, a class for all samples or one for each, by number or by name; None: the
             classes in turn, sample i of class i mod num_classes. `g.class_names` are the names.
+        inputs: for a generator that translates, an input for each sample or one for all, on any device: images
+            (N, C, H, W), uint8 or floats in [-1, 1], of the channels in `g.config["input_channels"]`.
         **options: of the generator's own, such as `truncation=0.7` for StyleGAN2: the keyword-only arguments of its
             forward.
 
@@ -152,10 +233,15 @@ def sample(g: nn.Module, n: int, seed: int = 0, labels: Labels | None = None, **
         (n, ...) float32 on the generator's device; images (n, C, H, W) in [-1, 1], or beyond if `g.unbounded` is true.
 
     Raises:
-        SampleError: n below 1, or classes or options that the generator does not have.
-        ConfigError: the generator refuses the value of an option.
+        SampleError: n below 1, classes or options that the generator does not have, or inputs that are missing or do
+            not fit.
+        ConfigError: the generator refuses the value of an option or the size of inputs.
     """
-    return torch.cat(list(blocks(g, n, seed, labels, **options)))
+    if n is None:
+        if inputs is None:
+            raise SampleError("n is missing: say how many samples to draw")
+        n = len(inputs)
+    return torch.cat(list(blocks(g, n, seed, labels, inputs, **options)))
 
 
 def walk(
@@ -183,6 +269,7 @@ def walk(
     """
     if n < 1 or frames < 1:
         raise SampleError(f"a walk needs at least one image and one frame, not {n} and {frames}")
+    require_no_inputs(g, "a walk")
     check_options(g, options)
     classes = _padded(g, n, labels)
     for frame in range(frames):

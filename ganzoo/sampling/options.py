@@ -1,7 +1,8 @@
-"""Call options: what a generator takes besides latents and classes, such as StyleGAN2's truncation."""
+"""What a generator takes besides latents and classes: inputs, and call options such as StyleGAN2's truncation."""
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,7 +18,21 @@ def call_options(g: nn.Module) -> dict[str, Any]:
 def options_of(function: Callable[..., Any]) -> dict[str, Any]:
     """The keyword-only arguments of a function that have defaults, by name, with these defaults."""
     parameters = inspect.signature(function).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
+    named = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
+    named.pop("inputs", None)
+    return named
+
+
+def takes_inputs(network: Callable[..., Any]) -> bool:
+    """Whether the forward pass of a network, or a bound method of it, has an argument `inputs`."""
+    module = getattr(network, "__self__", network)
+    forward = getattr(module, "forward", module)
+    return _names_inputs(getattr(forward, "__func__", forward))
+
+
+@cache
+def _names_inputs(function: Callable[..., Any]) -> bool:
+    return "inputs" in inspect.signature(function).parameters
 
 
 def check_options(g: nn.Module, options: Mapping[str, Any]) -> None:

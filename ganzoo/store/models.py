@@ -144,8 +144,9 @@ def verify(folder: Path) -> dict[str, Any]:
     if GOLDEN not in config.files:
         raise WeightsError(f"{folder} has no {GOLDEN}, so its images cannot be compared")
     with reading(folder / GOLDEN):
-        golden = load_file(folder / GOLDEN)["images"]
-    images = sample(g, len(golden), 0)
+        tensors = load_file(folder / GOLDEN)
+        golden = tensors["images"]
+    images = sample(g, len(golden), 0, inputs=tensors.get("inputs"))
     if images.shape != golden.shape:
         raise WeightsError(f"{folder}: images are {tuple(images.shape)}, the golden ones {tuple(golden.shape)}")
     difference = (images - golden).abs().max().item()

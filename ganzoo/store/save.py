@@ -11,13 +11,15 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from ganzoo.errors import WeightsError
 from ganzoo.files import reason, replacing, weights_hash, write_tensors
 from ganzoo.rng import Rng
 from ganzoo.sampling.classes import class_names, name_classes
 from ganzoo.sampling.draw import BLOCK, draw_latent, sample
+from ganzoo.sampling.examples import Examples
+from ganzoo.sampling.options import takes_inputs
 from ganzoo.sampling.pictures import is_image, overview
 from ganzoo.store.card import render_card, source_name, with_scores
 from ganzoo.store.manifest import (
@@ -78,6 +80,8 @@ def save_pretrained(
     model = checkpoint.state["model"]
     if config.data not in registry().data:  # a path on the training machine means nothing elsewhere
         training["config"]["data"] = data_slug(config.data)
+    if config.inputs is not None and Path(config.inputs).exists():
+        training["config"]["inputs"] = Path(config.inputs).stem
     training["config"].pop("data_dir", None)
     for role in ("generator", "discriminator"):  # nor does a setting that the network replaces by its `stored` one
         settings = training["config"][role]
@@ -100,6 +104,7 @@ def save_pretrained(
         name=name,
         half=half,
         scores=[] if half else _scores_of(run, networks["generator"]),
+        examples=Examples.of(checkpoint.part("examples")),
     )
 
 
@@ -123,9 +128,10 @@ def write_model(
     name: str = "",
     half: bool = False,
     scores: Sequence[Result] = (),
+    examples: Examples | None = None,
 ) -> Path:
-    """Write networks as a model folder, whole or not at all. The arguments are those of `save_pretrained`, and
-    `training` is the content of training.json.
+    """Write networks as a model folder, whole or not at all. The arguments are those of `save_pretrained`, `training`
+    is the content of training.json, and `examples` are what a generator that translates is shown on.
 
     Raises:
         WeightsError: the folder exists, cannot be written, or the weights are not finite.
@@ -157,7 +163,7 @@ def write_model(
             _save_network(g, temporary / MODEL, dtype)
             if d is not None:
                 _save_network(d, temporary / DISCRIMINATOR, dtype)
-            shape, picture = _write_samples(g, temporary)
+            shape, picture = _write_samples(g, temporary, examples)
             if training is not None:
                 (temporary / TRAINING).write_text(json.dumps(training, indent=2) + "\n", encoding="utf-8")
             card = render_card(
@@ -181,19 +187,33 @@ def _requirement(architecture: str) -> dict[str, str]:
         return {}
 
 
-def _write_samples(g: nn.Module, folder: Path) -> tuple[tuple[int, ...], str]:
-    """Write golden latents with their images, and the grid of samples if they can be drawn.
+def _write_samples(g: nn.Module, folder: Path, examples: Examples | None) -> tuple[tuple[int, ...], str]:
+    """Write golden latents, inputs of a translation, and their images, and the grid of samples if they can be drawn.
 
     Returns:
         The shape of one item, and the name of the grid; empty where there is none.
     """
-    images = sample(g, GOLDEN_COUNT, 0)
+    inputs = None
+    if takes_inputs(g):
+        inputs = _noise(g) if examples is None else examples.inputs[:GOLDEN_COUNT]
+    count = GOLDEN_COUNT if inputs is None else len(inputs)
+    images = sample(g, count, 0, inputs=inputs)
     z = draw_latent(g, BLOCK, Rng(0, 0, "sample"))
-    write_tensors({"z": z[:GOLDEN_COUNT].contiguous(), "images": images.contiguous()}, folder / GOLDEN)
-    drawable = is_image(images)
-    if drawable:
-        overview(g).save(folder / PICTURE)
-    return tuple(images.shape[1:]), PICTURE if drawable else ""
+    tensors = {"z": z[:count], "images": images, **({} if inputs is None else {"inputs": inputs})}
+    write_tensors({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / GOLDEN)
+    picture = None
+    if is_image(images):
+        picture = overview(g) if inputs is None else examples and examples.picture(g)
+    if picture:
+        picture.save(folder / PICTURE)
+    return tuple(images.shape[1:]), PICTURE if picture else ""
+
+
+def _noise(g: nn.Module) -> Tensor:
+    """Inputs for the golden images of an imported generator, which brings none: noise."""
+    config: dict[str, Any] = g.config  # type: ignore[assignment]  # set by create
+    size = config.get("input_size") or config["image_size"]
+    return Rng(0, 0, "inputs").rand(GOLDEN_COUNT, config["input_channels"], size, size) * 2 - 1
 
 
 def _write_card(folder: Path, card: str, scores: Sequence[Result]) -> None:

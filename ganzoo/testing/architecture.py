@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ganzoo.errors import CheckError, ConfigError
 from ganzoo.rng import preserve_torch, seed_torch
 from ganzoo.sampling.draw import sample
+from ganzoo.sampling.options import takes_inputs
 from ganzoo.store.models import TOLERANCE, load_network, verify
 from ganzoo.store.save import save_pretrained
 from ganzoo.store.source import from_pretrained
@@ -26,7 +27,9 @@ from ganzoo.zoo.networks import network
 from ganzoo.zoo.plugins import registry
 
 
-def check_architecture(name: str, *, data: str = "digits", processes: bool = False, **settings: Any) -> None:
+def check_architecture(
+    name: str, *, data: str = "digits", inputs: str | None = None, processes: bool = False, **settings: Any
+) -> None:
     """Check that a registered architecture keeps the plugin contract.
 
     If both networks take `num_classes`, it is also checked with classes.
@@ -34,6 +37,7 @@ def check_architecture(name: str, *, data: str = "digits", processes: bool = Fal
     Args:
         name: the architecture.
         data: the data spec, as for training.
+        inputs: the spec of the inputs, as for training, for an architecture that translates.
         processes: also train one step on two processes, which takes some seconds. The plugin must be installed.
         **settings: settings as for `ganzoo.create`. Small networks make the checks fast: `width=8`, `image_size=32`.
 
@@ -41,7 +45,7 @@ def check_architecture(name: str, *, data: str = "digits", processes: bool = Fal
         CheckError: a check fails; the message says what is wrong and how to fix it.
     """
     with preserve_torch(CPU), tempfile.TemporaryDirectory() as temporary:
-        config = configure(name, data, settings, Path(temporary) / "run")
+        config = configure(name, data, inputs, settings, Path(temporary) / "run")
         _check_recipes(name, config)
         first = Subject(config)
         subjects = [first]
@@ -71,7 +75,7 @@ def check_architecture(name: str, *, data: str = "digits", processes: bool = Fal
 
 def _check_recipes(name: str, config: TrainConfig) -> None:
     """Each recipe is a valid configuration, and its networks can be built on the meta device, as loading does."""
-    shared = {key: getattr(config, key) for key in SHARED if getattr(config, key)}
+    shared = {key: value for key in SHARED if (value := getattr(config, key, None))}
     for recipe in sorted({"default", *(registry().architecture(name).recipes or {})}):
         with explaining(f"the recipe {recipe!r} of {name} is not valid"):
             settings = TrainConfig(name, recipe=recipe)
@@ -176,9 +180,16 @@ def _check_inputs_matter(subject: Subject) -> None:
     others = subject.latent(1), subject.packed(subject.batch().real).neg()
     for (role, module, x), other in zip(subject.networks_with_inputs(), others, strict=True):
         module.eval()
+        translates = takes_inputs(module)
         require(
-            not torch.equal(subject.run(role, module, x), subject.run(role, module, other)),
+            (translates and role == "generator")  # which may be a function of its inputs alone
+            or not torch.equal(subject.run(role, module, x), subject.run(role, module, other)),
             f"the {role} of {subject.name} returns the same whatever its input: its forward must use it",
+        )
+        require(
+            not translates
+            or not torch.equal(subject.run(role, module, x), subject.run(role, module, x, inputs=-subject.inputs())),
+            f"the {role} of {subject.name} returns the same whatever its inputs: its forward must use `inputs`",
         )
         # With other weights, because the initial ones of a conditional BatchNorm are the same for all classes.
         perturbed = copy.deepcopy(module)
@@ -255,7 +266,7 @@ def _check_double_backward(subject: Subject) -> None:
     x = subject.packed(subject.batch().real).requires_grad_()
     seed_torch(0, CPU)
     with explaining(f"the discriminator of {subject.name} has no second derivatives, which its recipe's penalty needs"):
-        logits = subject.d(*subject.arguments(subject.d, x))
+        logits = subject.call(subject.d, x)
         (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
         torch.autograd.backward(gradient.square().sum())
     subject.d.zero_grad()
@@ -292,6 +303,10 @@ def _check_sizes(subject: Subject) -> None:
         if not change.keys() <= subject.g.config.keys() & subject.d.config.keys():
             continue
         shared = {"image_size": size, "channels": channels, **change}
+        inputs = subject.inputs() if takes_inputs(subject.g) else None
+        if inputs is not None and inputs.dim() == 4:
+            inputs = inputs.repeat_interleave(factor := shared["image_size"] // size, 2).repeat_interleave(factor, 3)
+            shared |= {"input_channels": inputs.shape[1], "input_size": inputs.shape[2]}
         try:
             g, d = (
                 network(subject.name, role, shared, {k: v for k, v in module.config.items() if k not in SHARED})
@@ -299,7 +314,7 @@ def _check_sizes(subject: Subject) -> None:
             )
         except ConfigError:
             continue  # a network may refuse a size
-        fake = subject.run("generator", g, subject.latent())
+        fake = subject.run("generator", g, subject.latent(), inputs=inputs)
         shape = (shared["channels"], shared["image_size"], shared["image_size"])
         require(
             tuple(fake.shape[1:]) == shape,
@@ -307,7 +322,7 @@ def _check_sizes(subject: Subject) -> None:
             "image_size and channels, or raise ganzoo.ConfigError for values that it does not support",
         )
         with explaining(f"the discriminator of {subject.name} with {change} fails on {tuple(fake.shape)}"):
-            d(*subject.arguments(d, fake))
+            subject.call(d, fake, inputs=inputs)
 
 
 def _check_round_trip(subject: Subject, folder: Path) -> None:
@@ -321,7 +336,9 @@ def _check_round_trip(subject: Subject, folder: Path) -> None:
         d = load_network(saved, "discriminator")
     x = subject.packed(subject.batch().real)
     trained, restored = (subject.run("discriminator", module, x) for module in (run.discriminator.eval(), d))
-    pairs = ("generator", sample(run.generator, 4), sample(loaded, 4)), ("discriminator", trained, restored)
+    inputs = subject.inputs()[:4] if takes_inputs(loaded) else None
+    before, after = (sample(g, 4, inputs=inputs) for g in (run.generator, loaded))
+    pairs = ("generator", before, after), ("discriminator", trained, restored)
     for role, before, after in pairs:
         require(
             (before - after).abs().max() <= TOLERANCE * max(1.0, before.abs().max().item()),

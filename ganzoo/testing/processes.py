@@ -63,7 +63,7 @@ def _independent(subject: Subject) -> bool:
         whole, half = subject.run(role, network, x), subject.run(role, network, x[: len(x) // 2])
         with torch.no_grad():
             torch.manual_seed(1)
-            other = network(*subject.arguments(network, x))
+            other = subject.call(network, x)
         if not torch.allclose(whole[: len(half)], half, atol=1e-4) or not torch.equal(whole, other):
             return False
     return True

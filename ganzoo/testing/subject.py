@@ -11,6 +11,7 @@ from ganzoo.data.dataset import Batches, Data
 from ganzoo.errors import CheckError, did_you_mean
 from ganzoo.rng import Rng, seed_torch
 from ganzoo.sampling.draw import draw_latent
+from ganzoo.sampling.options import takes_inputs
 from ganzoo.testing.report import explaining, require
 from ganzoo.training.build import build_players, load_data
 from ganzoo.training.objective import Batch
@@ -21,18 +22,19 @@ from ganzoo.zoo.plugins import records, registry
 CPU = torch.device("cpu")
 ITEMS = 8
 """Items in the batches of the checks."""
-SHARED = ("image_size", "channels")
+SHARED = ("image_size", "channels", "input_size", "input_channels")
 """Settings that both networks get from the data."""
 Role = Literal["generator", "discriminator"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
-def configure(name: str, data: str, settings: Mapping[str, Any], out: Path) -> TrainConfig:
+def configure(name: str, data: str, inputs: str | None, settings: Mapping[str, Any], out: Path) -> TrainConfig:
     """A configuration for two steps of the default recipe with small batches.
 
     Args:
         name: the architecture.
         data: the data spec.
+        inputs: the spec of the inputs.
         settings: settings as for `ganzoo.create`; each network gets those that it takes.
         out: the run folder.
 
@@ -45,14 +47,14 @@ def configure(name: str, data: str, settings: Mapping[str, Any], out: Path) -> T
     with explaining(f"{name} cannot be built"):
         modules = create(name, **settings)
     with explaining(f"the recipe 'default' of {name} is not valid"):
-        config = TrainConfig(name, data=data)
+        config = TrainConfig(name, data=data, inputs=inputs)
     networks: dict[str, dict[str, Any]] = {}
     for role, module in zip(ROLES, modules, strict=True):
         own = {key: value for key, value in settings.items() if key in module.config and key not in SHARED}
         networks[role] = {**getattr(config, role), **own, **settings.get(role, {})}
     return config.replace(
         **networks,
-        **{key: settings[key] for key in SHARED if key in settings},
+        **{key: settings[key] for key in ("image_size", "channels") if key in settings},
         device="cpu", compile=False, steps=2, batch_size=ITEMS * config.pack, log_every=1, eval_every=None,
         out=str(out),
     )  # fmt: skip
@@ -88,17 +90,34 @@ class Subject:
             return draw_latent(self.g, self.batch_size, Rng(seed, 0, "z0"))
 
     def arguments(self, module: nn.Module, x: Tensor, first: int = 0) -> tuple[Tensor, ...]:
-        """The arguments of a network: `x`, and for a conditional one also the classes in turn, from `first` on."""
+        """The positional arguments of a network: `x`, and for a conditional one also the classes in turn, from `first`
+        on."""
         settings: dict[str, Any] = module.config  # type: ignore[assignment]  # set by the zoo
         if not self.config.conditional:
             return (x,)
         return x, (torch.arange(len(x)) + first) % settings["num_classes"]
 
-    def run(self, role: Role, module: nn.Module, x: Tensor, first: int = 0) -> Tensor:
+    def call(self, module: nn.Module, x: Tensor, first: int = 0, inputs: Tensor | None = None) -> Tensor:
+        """A forward pass on `x`, with the classes in turn from `first` on, and the inputs of the first batch or these,
+        if the network takes any."""
+        named = {}
+        if takes_inputs(module):
+            given = self.inputs() if inputs is None else inputs
+            named["inputs"] = given[torch.arange(len(x)) % len(given)]
+        output: Tensor = module(*self.arguments(module, x, first), **named)
+        return output
+
+    def inputs(self) -> Tensor:
+        """A batch of inputs of a translation, which building the networks has checked to be there."""
+        given = self.batch().inputs
+        require(given is not None, f"{self.name} takes inputs, and the data has none: pass inputs='edges' to the check")
+        return given  # type: ignore[return-value]
+
+    def run(self, role: Role, module: nn.Module, x: Tensor, first: int = 0, inputs: Tensor | None = None) -> Tensor:
         """A forward pass without a graph, always from the same state of torch's own generator."""
         seed_torch(0, CPU)
         with torch.no_grad(), explaining(f"the forward pass of {self.name}'s {role} fails on {tuple(x.shape)}"):
-            output = module(*self.arguments(module, x, first))
+            output: object = self.call(module, x, first, inputs)
         if not isinstance(output, Tensor):
             raise CheckError(f"the {role} of {self.name} returns a {type(output).__name__}: return one tensor")
         return output

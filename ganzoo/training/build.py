@@ -8,11 +8,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from ganzoo.data.dataset import Data, load
+from ganzoo.data.dataset import Data
+from ganzoo.data.loading import ADD_INPUTS, load
 from ganzoo.errors import ConfigError
 from ganzoo.rng import Rng
 from ganzoo.sampling.classes import name_classes
 from ganzoo.sampling.draw import class_count, draw_latent, generate
+from ganzoo.sampling.options import takes_inputs
+from ganzoo.sampling.values import from_uint8
 from ganzoo.training.augment import ADA, Augmentation
 from ganzoo.training.objective import Loss, Objective, Penalty
 from ganzoo.zoo.config import AUTO, TrainConfig
@@ -57,6 +60,7 @@ def load_data(config: TrainConfig) -> Data:
         config.data_dir,
         image_size=config.image_size,
         channels=config.channels,
+        inputs=config.inputs,
         options=config.data_options,
     )
 
@@ -77,7 +81,9 @@ def build_players(config: TrainConfig, data: Data) -> Players:
     objective = _build_objective(config, loss, penalties, augmentation)
     with torch.no_grad():
         evaluated = copy.deepcopy(g).eval()
-        shape = tuple(generate(evaluated, draw_latent(g, 1, Rng(config.seed, 0, "shape"))).shape[1:])
+        given = from_uint8(data.inputs[:1]) if takes_inputs(g) and data.inputs is not None else None
+        z = draw_latent(g, 1, Rng(config.seed, 0, "shape"))
+        shape = tuple(generate(evaluated, z, inputs=given).shape[1:])
     if shape != tuple(data.items.shape[1:]):
         raise ConfigError(
             f"the generator of {config.architecture} makes items of shape {shape}, the data has "
@@ -91,7 +97,7 @@ def choose_augmentation(config: TrainConfig, data: Data) -> TrainConfig:
     """The configuration with "auto" replaced: ADA if there are few images and the objective takes an augmentation."""
     if config.augment != [AUTO]:
         return config
-    few = data.is_image and len(data.items) < FEW and data.items.shape[1] in (1, 3)
+    few = data.is_image and len(data.items) < FEW and data.items.shape[1] in (1, 3) and data.inputs is None
     return config.replace(augment=[ADA] if few and takes_augmentation(config) else [])
 
 
@@ -125,6 +131,8 @@ def _build_networks(config: TrainConfig, data: Data) -> tuple[nn.Module, nn.Modu
         if height != width:
             raise ConfigError(f"the data's images are {height}x{width}: choose a square with --image-size")
         shared = {"image_size": height, "channels": channels}
+    if data.inputs is not None and data.inputs.dtype == torch.uint8:
+        shared |= {"input_channels": data.inputs.shape[1], "input_size": data.inputs.shape[2]}
     classes = _count_classes(config, data)
     if classes is not None:
         shared["num_classes"] = classes
@@ -143,7 +151,30 @@ def _build_networks(config: TrainConfig, data: Data) -> tuple[nn.Module, nn.Modu
         if "num_classes" not in module.config:
             raise ConfigError(f"{what} cannot be class-conditional (it takes no num_classes): leave --conditional out")
         raise ConfigError(f"{what} has num_classes={own}, the data {classes} classes: leave num_classes out")
+    _check_inputs(config, data, g, d)
     return g, d
+
+
+def _check_inputs(config: TrainConfig, data: Data, g: nn.Module, d: nn.Module) -> None:
+    """Check that there are inputs where a network takes them, and none elsewhere."""
+    name, judges = config.architecture, takes_inputs(d)
+    if not takes_inputs(g) and not judges:
+        if config.inputs is not None:
+            raise ConfigError(f"{name} takes no inputs: leave --inputs out, or choose an architecture that translates")
+        return
+    if data.inputs is None:
+        raise ConfigError(f"{name} translates inputs into images, and there are none: add {ADD_INPUTS}")
+    if not judges:
+        return
+    if not data.paired:
+        raise ConfigError(f"the discriminator of {name} judges pairs: leave data.paired=false out")
+    if config.pack > 1:
+        raise ConfigError("a pack would hold items of several inputs: leave --pack out")
+    if config.augment not in ([], [AUTO]):
+        raise ConfigError(
+            f"augmentation would move items away from the inputs that the discriminator of {name} compares them with: "
+            "leave --augment out"
+        )
 
 
 def _count_classes(config: TrainConfig, data: Data) -> int | None:

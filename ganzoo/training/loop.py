@@ -21,9 +21,11 @@ from ganzoo.data.dataset import Batches
 from ganzoo.devices import choose_device, fast_arithmetic
 from ganzoo.errors import ConfigError, TrainingError
 from ganzoo.rng import preserve_torch, seed_torch, stream_seed
+from ganzoo.sampling.options import takes_inputs
 from ganzoo.store.runs import create_run, cut_metrics, rewrite_config
 from ganzoo.training.build import build_players, choose_augmentation, load_data
 from ganzoo.training.distributed import World, join, local_device
+from ganzoo.training.examples import choose_examples, statistics_inputs
 from ganzoo.training.objective import Batch
 from ganzoo.training.phases import Phases
 from ganzoo.training.recorder import Log, Recorder, make_evaluator
@@ -124,6 +126,8 @@ def _train(
     seed_torch(stream_seed(config.seed, 0, "init"), device)
     players = build_players(config, data)
     state = State(config, players, planned.pretrained, device, world, memory_format)
+    if takes_inputs(players.g):
+        state.examples, state.statistics_inputs = choose_examples(config, data), statistics_inputs(data)
     evaluator = make_evaluator(config, data, device, world)  # before there is a folder: it may fail
     facts = {"fingerprint": fingerprint, "hardware": _hardware(device, world)}
     folder = world.first(lambda: _open_folder(planned, facts, device))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ganzoo.rng import Rng
+from ganzoo.sampling.options import takes_inputs
 from ganzoo.training.augment import Augmentation
 from ganzoo.training.batchnorm import item_by_item
 
@@ -29,7 +30,8 @@ class Batch:
         labels: (N,) int64 classes of the real items; None if the data has none.
         fake_labels: (N,) int64 classes that the generator is conditioned on, which are those of the real items; None in
             unconditional training.
-        inputs: (N, ...) inputs of a paired architecture; None if the data has none.
+        inputs: (N, ...) what is translated, images as floats in [-1, 1]; None if the data has none. They belong to the
+            real items, unless the data is unpaired.
         whole: a function that returns the real items of all parts; None if this is the whole batch. See `whole_real`.
         shared: whether G's phase reuses the fakes of this update of D.
         fakes: (N, ...) the generated items; None before the first call of `fake`.
@@ -53,7 +55,7 @@ class Batch:
             self.fakes = made
 
     def fake(self, g: nn.Module, *, graph: bool = True) -> Tensor:
-        """The generated items G(z), (N, ...). They are computed once for each batch.
+        """The generated items G(z), (N, ...), of these classes and inputs. They are computed once for each batch.
 
         Args:
             g: the generator.
@@ -61,16 +63,28 @@ class Batch:
         """
         if self.fakes is None or (graph and not self.fakes.requires_grad):
             with torch.set_grad_enabled(graph or self.shared):
-                self.fakes = g(self.z) if self.fake_labels is None else g(self.z, self.fake_labels)
+                labels = [] if self.fake_labels is None else [self.fake_labels]
+                self.fakes = g(self.z, *labels, **({"inputs": self.inputs} if takes_inputs(g) else {}))
         return self.fakes if graph else self.fakes.detach()
 
     def judge(self, d: Discriminator) -> Discriminator:
-        """D as a function from items to logits, which in conditional training passes the classes too.
+        """D as a function from items to logits, which in conditional training passes the classes too, and the inputs to
+        a D that takes them.
 
-        The function takes items (N, ...), or several such batches of the same classes in one.
+        The function takes items (N, ...), or several such batches of the same classes and inputs in one.
         """
-        labels = self.fake_labels
-        return d if labels is None else lambda x: d(x, labels.repeat(len(x) // len(labels)))
+        labels, inputs = self.fake_labels, self.inputs if takes_inputs(d) else None
+        if labels is None and inputs is None:
+            return d
+
+        def judge(x: Tensor) -> Tensor:
+            arguments = [] if labels is None else [labels.repeat(len(x) // len(labels))]
+            if inputs is None:
+                return d(x, *arguments)
+            times = len(x) // len(inputs)
+            return d(x, *arguments, inputs=inputs.repeat(times, *[1] * (inputs.dim() - 1)))
+
+        return judge
 
     def whole_real(self) -> Tensor:
         """The real items of the whole batch, even if this is a part of it, for statistics over all of them."""

@@ -104,7 +104,9 @@ class Recorder:
         """Write the grid of samples of this step, always from the same latents."""
         if self.draws:
             self.state.refresh()
-            save_picture(self.folder, self.state.step, overview(self.state.ema, self.config.seed))
+            g, seed, examples = self.state.ema, self.config.seed, self.state.examples
+            if picture := overview(g, seed) if examples is None else examples.picture(g, seed):
+                save_picture(self.folder, self.state.step, picture)
 
     def checkpoint(self) -> None:
         """Write a checkpoint, if everything in it is finite.

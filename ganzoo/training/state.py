@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ganzoo.errors import CheckpointError, ConfigError, TrainingError
 from ganzoo.sampling.classes import class_names, name_classes
+from ganzoo.sampling.examples import Examples
 from ganzoo.sampling.statistics import estimate_statistics
 from ganzoo.store.models import compare_tensors
 from ganzoo.store.runs import Checkpoint, load_newest, save_checkpoint
@@ -110,6 +111,8 @@ class State:
         self._averages: list[Tensor] = list(self.ema.parameters())
         self._raw: list[Tensor] = list(self.g.parameters())
         self.means = Means()
+        self.examples: Examples | None = None  # of a translation
+        self.statistics_inputs: Tensor | None = None
         self.step = 0
         self.best: dict[str, float] | None = None  # the step and the fid of the best checkpoint
         self.began_at = time.perf_counter()
@@ -153,7 +156,7 @@ class State:
         if self._refreshed != self.step:
             for average, raw in zip(self.ema.buffers(), self.g.buffers(), strict=True):
                 average.copy_(raw)
-            estimate_statistics(self.ema)
+            estimate_statistics(self.ema, self.statistics_inputs)
             self._refreshed = self.step
 
     def check_finite(self, folder: Path) -> None:
@@ -185,6 +188,8 @@ class State:
             tensors |= {f"{name}.{key}": value for key, value in optimizer_tensors(optimizer).items()}
         if ADA in self.augmentation:
             tensors |= {f"augment.{key}": value for key, value in self.augmentation.state_dict().items()}
+        if self.examples is not None:
+            tensors |= {f"examples.{key}": value for key, value in self.examples.tensors().items()}
         tensors |= {f"totals.{key}": value for key, value in self.means.totals.items()}
         model: dict[str, Any] = {"architecture": self.config.architecture}
         model |= {"generator": self.g.config, "discriminator": self.d.config, "classes": class_names(self.g)}
@@ -202,6 +207,7 @@ class State:
             load_optimizer(optimizer, checkpoint.part(name))
         if ADA in self.augmentation:
             self.augmentation.load_state_dict(checkpoint.part("augment"))
+        self.examples = Examples.of(checkpoint.part("examples"))
         self.means.counts = dict(checkpoint.state["counts"])
         self.means.totals = {key: value.to(self.device) for key, value in checkpoint.part("totals").items()}
 

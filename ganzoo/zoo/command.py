@@ -12,7 +12,7 @@ from ganzoo.errors import ConfigError
 from ganzoo.zoo.config import DOTTED, TrainConfig
 from ganzoo.zoo.plugins import registry
 
-FLAGS = ("data", "steps", "batch_size", "image_size", "channels", "loss", "lr", "seed", "pack", "eval_every")
+FLAGS = ("data", "inputs", "steps", "batch_size", "image_size", "channels", "loss", "lr", "seed", "pack", "eval_every")
 """Settings whose flag has the same name and takes a value."""
 SWITCHES = ("flip", "conditional")
 """Settings whose flag has the same name and takes no value."""

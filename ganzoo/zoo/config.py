@@ -99,6 +99,7 @@ class TrainConfig:
     data: str = "digits"  # a registered name, a folder or zip of images, or hf:ORG/NAME
     data_dir: str = "data"  # the folder of named data sets, also for downloads
     data_options: dict[str, Any] = field(default_factory=dict)  # keywords for the loader of the data
+    inputs: str | None = None  # what a translation starts from: edges, grey, masked, smaller=4, left, A, a folder, ...
     image_size: int | None = _at_least(1, None)  # pixels; None: the data's own
     channels: int | None = _at_least(1, None)  # None: the data's own
     flip: bool = False  # mirror each image with probability 1/2 whenever it is drawn

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from ganzoo import ConfigError, Data, DataError, UnknownNameError
-from ganzoo.data.dataset import Batches, load
+from ganzoo.data.dataset import Batches
+from ganzoo.data.loading import load
 
 
 def picture(size=(40, 30), colour=(200, 50, 10), mode="RGB"):

@@ -22,9 +22,9 @@ from PIL import Image
 
 from ganzoo import ConfigError, DataError
 from ganzoo.data.cache import load_images
-from ganzoo.data.dataset import has_test_split, load
 from ganzoo.data.decode import SMALL, Process, decode_one
 from ganzoo.data.folders import open_path
+from ganzoo.data.loading import has_test_split, load
 
 LOAD = """
 import logging, sys, zlib

@@ -6,7 +6,7 @@ from torch import nn
 
 import ganzoo
 from ganzoo import Data, Evaluator
-from ganzoo.data.dataset import load
+from ganzoo.data.loading import load
 
 DIGITS = load("digits")
 

@@ -14,7 +14,7 @@ from torch import nn
 
 import ganzoo
 from ganzoo import Data, EvaluationError, Evaluator, evaluate, progress
-from ganzoo.data.dataset import load
+from ganzoo.data.loading import load
 from ganzoo.evaluation import features
 from ganzoo.evaluation.measure import evaluate_sources
 from ganzoo.evaluation.metrics import divergence, modes, prdc

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 import ganzoo
 from ganzoo import Data, EvaluationError, Evaluator
-from ganzoo.data.dataset import load
+from ganzoo.data.loading import load
 from ganzoo.evaluation import features
 from ganzoo.evaluation.features import GENERAL, choose_features
 from ganzoo.files import weights_hash

@@ -8,7 +8,7 @@ from torch import nn
 
 import ganzoo
 from ganzoo import Composed, Data, EvaluationError, Evaluator, evaluate
-from ganzoo.data.dataset import load
+from ganzoo.data.loading import load
 from ganzoo.evaluation import scores
 from ganzoo.evaluation.features import Extractor
 from ganzoo.evaluation.metrics import Spread

@@ -8,7 +8,7 @@ from torch import nn
 
 import ganzoo
 from ganzoo import Data, EvaluationError, Evaluator, TrainConfig
-from ganzoo.data.dataset import load
+from ganzoo.data.loading import load
 from ganzoo.evaluation.features import Extractor
 from ganzoo.store import manifest
 from ganzoo.store.results import Result, compare, headline

@@ -12,7 +12,7 @@ from torch.distributions import Normal
 
 import ganzoo
 from ganzoo import Batch, Rng
-from ganzoo.data.dataset import load
+from ganzoo.data.loading import load
 from ganzoo.sampling.draw import walk
 from ganzoo.training.build import build_players
 

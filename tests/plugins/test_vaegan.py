@@ -10,7 +10,8 @@ from torch.distributions import Normal, kl_divergence
 
 import ganzoo
 from ganzoo import Batch, Rng
-from ganzoo.data.dataset import Batches, load
+from ganzoo.data.dataset import Batches
+from ganzoo.data.loading import load
 from ganzoo.training.build import build_players
 from ganzoo_vaegan.model import _mixed
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import ganzoo
-from ganzoo.data.dataset import load
+from ganzoo.data.loading import load
 from ganzoo.training.build import build_players
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))

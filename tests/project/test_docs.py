@@ -21,7 +21,7 @@ from torch import nn
 import ganzoo
 import ganzoo.testing
 import nvidia
-from ganzoo.data.dataset import load
+from ganzoo.data.loading import load
 from ganzoo.testing import check_architecture, check_loss, check_penalty
 from ganzoo.zoo import hookspecs
 from ganzoo.zoo.plugins import HOOKS

@@ -146,7 +146,7 @@ def test_wheel_works_without_the_checkout(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     script = """
 import ganzoo
-from ganzoo.data.dataset import load
+from ganzoo.data.loading import load
 print(ganzoo.__file__)
 print(*ganzoo.list_architectures())
 g, d = ganzoo.create("dcgan", image_size=28, channels=1, width=4)

@@ -11,7 +11,7 @@ from torch import nn
 
 import ganzoo
 from ganzoo import Batch, ConfigError, Data, SampleError, hookimpl
-from ganzoo.data.dataset import load
+from ganzoo.data.loading import load
 from ganzoo.sampling.draw import blocks, walk
 from ganzoo.sampling.pictures import by_class
 from ganzoo.store.models import verify

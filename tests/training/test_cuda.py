@@ -55,7 +55,8 @@ def test_a_compiled_run_and_bf16_samples():
 
 
 def test_data_that_fits_is_kept_on_the_device():
-    from ganzoo.data.dataset import Batches, load
+    from ganzoo.data.dataset import Batches
+    from ganzoo.data.loading import load
 
     data = load("digits")
     kept = Batches(data, 16, 0, torch.device("cuda"))

@@ -21,7 +21,8 @@ import offline
 import tiny
 from crash import Crash
 from ganzoo import Data, Rng, TrainConfig
-from ganzoo.data.dataset import Composed, load
+from ganzoo.data.dataset import Composed
+from ganzoo.data.loading import load
 from ganzoo.evaluation.features import Extractor
 from ganzoo.rng import to_device
 from ganzoo.sampling.draw import walk

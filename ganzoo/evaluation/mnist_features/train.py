@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ganzoo.data.dataset import load
+from ganzoo.data.loading import load
 from ganzoo.evaluation.mnist_features import SIZE, WEIGHTS, DigitClassifier
 from ganzoo.rng import Rng
 

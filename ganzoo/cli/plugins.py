@@ -17,8 +17,8 @@ from ganzoo.zoo.networks import resolve
 from ganzoo.zoo.plugins import records, registry
 from ganzoo.zoo.registry import Architecture, Weights
 
-NAME = "example"
-"""The name of the template plugin, which a new plugin's name replaces everywhere in it."""
+TEMPLATE, TRANSLATOR = "example", "example_inputs"
+"""The names of the template plugins, of which a new plugin's name replaces the one it is copied from everywhere."""
 
 group = typer.Typer(context_settings=HELP)
 
@@ -56,6 +56,7 @@ def plugins_(
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the architecture, for ganzoo train NAME.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write. \\[default: ganzoo-NAME]")] = None,
+    inputs: Annotated[bool, typer.Option("--inputs", help="One that translates pictures into pictures.")] = False,
 ) -> None:
     """Write a small complete plugin: two networks that can be trained, and their test."""
     if not re.fullmatch("[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
@@ -69,25 +70,27 @@ def new(
     folder = out or Path(f"ganzoo-{name}")
     if folder.exists():
         raise ConfigError(f"{folder} exists already: choose another -o")
-    template = template_folder()
+    template_name = TRANSLATOR if inputs else TEMPLATE
+    template = template_folder(template_name)
     try:
         with replacing(folder, overwrite=False, shared=True) as temporary:
             for source in sorted(template.rglob("*")):
                 if source.is_file() and "__pycache__" not in source.parts:
-                    target = temporary / str(source.relative_to(template)).replace(NAME, name)
+                    target = temporary / str(source.relative_to(template)).replace(template_name, name)
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_text(source.read_text(encoding="utf-8").replace(NAME, name), encoding="utf-8")
+                    target.write_text(source.read_text(encoding="utf-8").replace(template_name, name), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {reason(error)}") from error
-    print(f"ganzoo: next: pip install -e '{folder}[test]' && pytest {folder} && ganzoo train {name}", file=sys.stderr)
+    train = f"ganzoo train {name}{' --inputs edges' if inputs else ''}"
+    print(f"ganzoo: next: pip install -e '{folder}[test]' && pytest {folder} && {train}", file=sys.stderr)
     print(folder)
 
 
-def template_folder() -> Path:
-    """The folder of the example plugin: inside the package if that was installed from a wheel, else in plugins/."""
+def template_folder(name: str) -> Path:
+    """The folder of an example plugin: inside the package if that was installed from a wheel, else in plugins/."""
     here = Path(__file__).parent.parent
-    inside = here / "template"
-    return inside if inside.is_dir() else here.parent / "plugins" / NAME
+    inside = here / "templates"
+    return (inside if inside.is_dir() else here.parent / "plugins") / name
 
 
 def import_everything() -> dict[str, str]:

@@ -19,6 +19,7 @@ from ganzoo.cli.latent import (
     short_name,
 )
 from ganzoo.cli.output import Device, Source
+from ganzoo.cli.translate import Translation
 from ganzoo.errors import SampleError
 from ganzoo.files import reason, replacing
 
@@ -36,7 +37,10 @@ Draw = Callable[[Any], "Image"]
 
 def sample(
     source: Source,
-    n: Annotated[int, typer.Option("-n", min=1, help="Number of images.")] = 64,
+    n: Annotated[
+        int | None,
+        typer.Option("-n", min=1, help="Number of images, or with --inputs of each. \\[default: 64, or 1 of each]"),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the latents.")] = 0,
     class_: Annotated[
         str | None,
@@ -56,6 +60,21 @@ def sample(
             help="grid.png, walk.gif, images.npy, or folder/ for single PNGs. \\[default: named after SOURCE]",
         ),
     ] = None,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="Pictures to translate: a file, folder or zip. -o out/ writes a PNG for each."
+        ),
+    ] = None,
+    make: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC", help="Make the inputs from these pictures first: edges, grey, masked or smaller=4."
+        ),
+    ] = None,
+    resize: Annotated[
+        int | None, typer.Option(min=1, help="Pixels of each picture's shorter side before it is translated.")
+    ] = None,
     seeds: Seeds = None,
     latents: LatentsFile = None,
     direction: Annotated[
@@ -70,7 +89,8 @@ def sample(
     device: Device = "auto",
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the output.")] = False,
 ) -> None:
-    """Draw images from a trained generator, and print the path of the output."""
+    """Draw images from a trained generator, or translate pictures, and print the path of the output."""
+    n = n or (64 if inputs is None else 1)
     target = out or f"{short_name(source)}-seed{seed}{'-walk.gif' if walk else '.png'}"
     kind = _kind(target, n, walk)
     path = Path(target)
@@ -78,11 +98,15 @@ def sample(
     chosen = Chosen(seeds, latents, direction, strength)
     if (walk or mix) and (direction or latents or (walk and (seeds or mix))):
         raise SampleError("--walk and --mix take no chosen latents: `ganzoo walk` leads from one to the next")
+    if inputs is None and (make or resize):
+        raise SampleError("--make and --resize are about pictures to translate: add --inputs PATH")
+    if inputs is not None and (walk or mix or seeds or latents or direction):
+        raise SampleError("--inputs go with -n, --seed, --class and --set: leave chosen latents out")
     if mix and kind not in PICTURES:
         raise SampleError(f"{target}: a sheet of --mix is one picture, such as -o mix.png")
 
     from ganzoo.devices import choose_device
-    from ganzoo.sampling.draw import blocks
+    from ganzoo.sampling.draw import blocks, require_inputs
     from ganzoo.sampling.draw import walk as walk_frames
     from ganzoo.sampling.options import check_options
     from ganzoo.sampling.pictures import grid
@@ -91,9 +115,20 @@ def sample(
     options = parse_options(set_)
     g = from_pretrained(source).to(choose_device(device))
     check_options(g, options)
+    if inputs is not None:
+        require_inputs(g)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if mix is not None:
+        if inputs is not None:
+            translation = Translation(inputs, make, resize, n, seed, class_, options)
+            if kind == "folder":
+                translation.write_folder(g, path)
+            elif kind == ".npy":
+                _, outputs = translation.outputs(g)
+                _write_array(path, len(outputs), [outputs])
+            else:
+                translation.sheet(g).save(path)
+        elif mix is not None:
             mixing_sheet(g, mix, seeds, seed, class_, options).save(path)
         elif chosen.seeds or chosen.latents:
             items, labels = chosen.images(g, class_, options)

@@ -36,7 +36,7 @@ def open_path(path: Path, split: str | None = None, *, side: str = "", half: str
     Raises:
         DataError: the path is neither a folder nor a zip, or has no images, no such split or no such side.
     """
-    archive, names = _listing(path)
+    archive, names = listing(path)
     splits = _sides(path, names, side) if side else _splits(names)
     if split is not None and split not in splits:
         hint = "its images are not sorted into train, test, ..."
@@ -85,11 +85,11 @@ def has_split(path: Path, split: str, side: str = "") -> bool:
     Raises:
         DataError: the path is neither a folder nor a zip, or has no images or no such side.
     """
-    _, names = _listing(path)
+    _, names = listing(path)
     return split in (_sides(path, names, side) if side else _splits(names))
 
 
-def _listing(path: Path) -> tuple[zipfile.ZipFile | None, list[str]]:
+def listing(path: Path) -> tuple[zipfile.ZipFile | None, list[str]]:
     """The zip, or None for a folder, and the sorted names of the images."""
     hidden = re.compile(r"(^|[/\\])(\.|__MACOSX)")
 

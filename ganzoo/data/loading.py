@@ -5,7 +5,7 @@ A `--data` spec is a registered name (`digits`, `mnist`, ...), a folder or zip o
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from inspect import signature
@@ -20,7 +20,7 @@ from ganzoo.data.dataset import Composed, Data
 from ganzoo.data.decode import Pixels
 from ganzoo.data.folders import has_split, open_path
 from ganzoo.data.hub_dataset import open_hub
-from ganzoo.data.inputs import Made, is_made, luminance
+from ganzoo.data.inputs import KINDS, Made, is_made, luminance
 from ganzoo.data.pairs import pair
 from ganzoo.data.source import Source
 from ganzoo.errors import ConfigError, DataError, UnknownNameError, did_you_mean
@@ -75,20 +75,26 @@ def load(
         data = _load_items(spec, data_dir, image_size, channels, options)
         if inputs is not None:
             if own.keys() - {"paired"}:
-                raise ConfigError(
-                    f"inputs that are made from the images ({inputs}) have no data.input_size or _channels"
-                )
+                raise ConfigError(f"inputs made from the images ({inputs}) have their size and channels from these")
             data = replace(data, inputs=Made(data.items, inputs), paired=own.get("paired") is not False)
         elif own and data.inputs is None:
             raise ConfigError(f"data.{min(own)} is about inputs, and there are none: add {ADD_INPUTS}")
         return data
-    if registry().data.keys() & {spec, inputs}:
-        return _load_unpaired(spec, data_dir, image_size, channels, inputs, options, own)
+    if not _lies_beside(inputs):
+        if not inputs.startswith("hf:"):
+            _check_exists(inputs, [*KINDS, *SIDES, *HALVES])
+        if registry().data.keys() & {spec, inputs}:
+            return _load_unpaired(spec, data_dir, image_size, channels, inputs, options, own)
     return _load_sources(_open_both(spec, inputs, options), image_size, channels, own)
 
 
 ADD_INPUTS = "--inputs edges, grey, masked, smaller=4, left, right, A, B, column=NAME or a folder or zip"
 """What `--inputs` takes."""
+
+
+def _lies_beside(inputs: str) -> bool:
+    """Whether these inputs are in the same folder or data set as the images, or in the same pictures."""
+    return inputs in SIDES or inputs in HALVES or inputs.startswith("column=")
 
 
 def _load_items(
@@ -126,16 +132,14 @@ def _data(source: Source, items: Pixels, skipped: list[int]) -> Data:
 
 def _open_both(spec: str, inputs: str, options: Mapping[str, Any]) -> tuple[Source, Source]:
     """The encoded images and inputs."""
-    kind, _, column = inputs.partition("=")
-    if kind == "column" and column:
-        if not spec.startswith("hf:"):
-            raise ConfigError(f"--inputs {inputs} is a column of a Hub data set (hf:ORG/NAME), not of {spec}")
-        return _open(spec, options), _open(spec, {**options, "column": column, "label": None})
-    if inputs in SIDES or inputs in HALVES:
-        if spec.startswith("hf:"):
-            raise ConfigError(
-                f"--inputs {inputs} is for folders and zips: name a column of {spec}, --inputs column=NAME"
-            )
+    if _lies_beside(inputs):
+        column = inputs.partition("=")[2]
+        if bool(column) != spec.startswith("hf:") or spec in registry().data:
+            kind = "is a column of a Hub data set, hf:ORG/NAME" if column else "is for folders and zips"
+            hint = " (for this one take --inputs column=NAME)" if spec.startswith("hf:") else ""
+            raise ConfigError(f"--inputs {inputs} {kind}, which {spec} is not{hint}")
+        if column:
+            return _open(spec, options), _open(spec, {**options, "column": column, "label": None})
         if inputs in SIDES:
             return _open(spec, options, side=SIDES[inputs]), _open(spec, options, side=inputs)
         return _open(spec, options, half=HALVES[inputs]), _open(spec, options, half=inputs)
@@ -186,22 +190,29 @@ def _load_unpaired(
 
 def has_test_split(spec: str, inputs: str | None = None) -> bool:
     """Whether `load` with the options `{"split": "test"}` gives images that are not in the training data."""
-    if inputs is not None and inputs not in SIDES and inputs not in HALVES and not is_made(inputs):
-        return has_test_split(spec) and (inputs.startswith("column=") or has_test_split(inputs))
+    if inputs is not None and not _lies_beside(inputs) and not is_made(inputs):
+        return has_test_split(spec) and has_test_split(inputs)
     if spec in registry().data:
         return "split" in signature(resolve(registry().data[spec].loader)).parameters
     return not spec.startswith("hf:") and has_split(_path(spec), "test", SIDES.get(inputs or "", ""))
 
 
 def _path(spec: str) -> Path:
+    _check_exists(spec)
+    return Path(spec).expanduser()
+
+
+def _check_exists(spec: str, others: Sequence[str] = ()) -> None:
+    """Raise an error if a spec is neither the name of data nor a path, with a hint at these names and `others`."""
     path = Path(spec).expanduser()
-    if not path.exists():
-        if os.sep in spec or spec.startswith(".") or path.suffix:
-            raise DataError(f"there is no folder or zip {spec}")
-        raise UnknownNameError(
-            f"no data is called {spec!r} (nor is there such a folder): {did_you_mean(spec, registry().data)}"
-        )
-    return path
+    if spec in registry().data or path.exists():
+        return
+    if os.sep in spec or spec.startswith(".") or path.suffix:
+        raise DataError(f"there is no folder or zip {spec}")
+    hint = did_you_mean(spec, [*others, *registry().data])
+    raise UnknownNameError(
+        f"no {'inputs are' if others else 'data is'} called {spec!r} (nor is there such a folder): {hint}"
+    )
 
 
 def _fit(data: Data, image_size: int | None, channels: int | None) -> Data:

@@ -183,11 +183,11 @@ def check_inputs(g: nn.Module, n: int, inputs: Tensor | None) -> Tensor | None:
     Raises:
         SampleError: they are missing, there are none to take, or their number or channels do not fit.
     """
-    if not takes_inputs(g):
-        if inputs is not None:
-            raise SampleError("this generator translates nothing: leave the inputs out")
+    if inputs is not None:
+        require_inputs(g)
+    elif not takes_inputs(g):
         return None
-    if inputs is None:
+    else:
         raise SampleError("this generator translates: give it inputs, as in --inputs photos/ or inputs=images")
     if len(inputs) not in (1, n):
         raise SampleError(f"there are {len(inputs)} inputs for {n} samples: give one for each, or one for all")
@@ -195,6 +195,16 @@ def check_inputs(g: nn.Module, n: int, inputs: Tensor | None) -> Tensor | None:
     if channels is not None and (inputs.dim() != 4 or inputs.shape[1] != channels):
         raise SampleError(f"this generator takes inputs of shape (N, {channels}, H, W), not {tuple(inputs.shape)}")
     return inputs
+
+
+def require_inputs(g: nn.Module) -> None:
+    """Check that a generator translates inputs.
+
+    Raises:
+        SampleError: it does not.
+    """
+    if not takes_inputs(g):
+        raise SampleError("this generator translates nothing: leave the inputs out")
 
 
 def require_no_inputs(g: nn.Module, what: str) -> None:

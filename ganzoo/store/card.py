@@ -12,7 +12,8 @@ from ganzoo.zoo.command import train_command
 from ganzoo.zoo.plugins import registry
 
 TEMPLATE = "TEMPLATE.md"
-TASK = "unconditional-image-generation"
+TASK, TRANSLATION = "unconditional-image-generation", "image-to-image"
+"""The Hub's names of what generators do."""
 LISTED = 50
 """Names of classes that a card lists."""
 SNIPPET = re.compile(r'from_pretrained\("([^"\n]*)"\)')
@@ -36,6 +37,7 @@ def render_card(
     picture: str,
     half: bool = False,
     unbounded: bool = False,
+    inputs: tuple[int, ...] | None = None,
 ) -> str:
     """Render a model's README.md.
 
@@ -49,6 +51,7 @@ def render_card(
         picture: the name of the grid of samples; empty without one.
         half: whether the weights are rounded to fp16.
         unbounded: whether its values may leave [-1, 1].
+        inputs: the shape of one input of a generator that translates; None: it starts from latents alone.
     """
     from huggingface_hub import ModelCard
 
@@ -57,7 +60,7 @@ def render_card(
     source = registry().data.get(data)
     names = model.get("classes") or []
     card = ModelCard.from_template(
-        _metadata(model["architecture"], license, data),
+        _metadata(model["architecture"], license, data, TASK if inputs is None else TRANSLATION),
         template_str=(cards_folder() / TEMPLATE).read_text(encoding="utf-8"),
         name=f"{model['architecture']}.{model['tag']}",
         source=name,
@@ -71,6 +74,8 @@ def render_card(
         picture=picture,
         half=half,
         unbounded=unbounded,
+        inputs=inputs,
+        paired=config.get("data_options", {}).get("paired") is not False,
         classes=model["generator"].get("num_classes"),
         some_class=json.dumps(min(reversed(names), key=len)) if names else "",  # a short one, for a short line
         class_list=_class_list(names),
@@ -83,12 +88,12 @@ def render_card(
     return str(card).rstrip() + "\n"
 
 
-def _metadata(architecture: str, license: str, data: str) -> Any:
+def _metadata(architecture: str, license: str, data: str, task: str) -> Any:
     from huggingface_hub import ModelCardData
 
     return ModelCardData(
         library_name="ganzoo",
-        pipeline_tag=TASK,
+        pipeline_tag=task,
         license=license or None,
         datasets=[data] if data in registry().data else None,
         tags=["ganzoo", "gan", architecture],

@@ -163,13 +163,13 @@ def write_model(
             _save_network(g, temporary / MODEL, dtype)
             if d is not None:
                 _save_network(d, temporary / DISCRIMINATOR, dtype)
-            shape, picture = _write_samples(g, temporary, examples)
+            shape, given, picture = _write_samples(g, temporary, examples)
             if training is not None:
                 (temporary / TRAINING).write_text(json.dumps(training, indent=2) + "\n", encoding="utf-8")
             card = render_card(
                 content, training or {}, name=name or (path if folder.is_absolute() else f"./{path}"), license=license,
                 parameters=sum(p.numel() for p in g.parameters()), shape=shape, picture=picture, half=half,
-                unbounded=bool(getattr(g, "unbounded", False)),
+                unbounded=bool(getattr(g, "unbounded", False)), inputs=given,
             )  # fmt: skip
             _write_card(temporary, card, scores)
             write_config(temporary, content)
@@ -187,11 +187,13 @@ def _requirement(architecture: str) -> dict[str, str]:
         return {}
 
 
-def _write_samples(g: nn.Module, folder: Path, examples: Examples | None) -> tuple[tuple[int, ...], str]:
+def _write_samples(
+    g: nn.Module, folder: Path, examples: Examples | None
+) -> tuple[tuple[int, ...], tuple[int, ...] | None, str]:
     """Write golden latents, inputs of a translation, and their images, and the grid of samples if they can be drawn.
 
     Returns:
-        The shape of one item, and the name of the grid; empty where there is none.
+        The shape of one item, that of one input of a translation, and the name of the grid; empty where there is none.
     """
     inputs = None
     if takes_inputs(g):
@@ -206,7 +208,7 @@ def _write_samples(g: nn.Module, folder: Path, examples: Examples | None) -> tup
         picture = overview(g) if inputs is None else examples and examples.picture(g)
     if picture:
         picture.save(folder / PICTURE)
-    return tuple(images.shape[1:]), PICTURE if picture else ""
+    return tuple(images.shape[1:]), None if inputs is None else tuple(inputs.shape[1:]), PICTURE if picture else ""
 
 
 def _noise(g: nn.Module) -> Tensor:

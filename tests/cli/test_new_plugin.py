@@ -1,5 +1,5 @@
 """plugins/example is a complete package of a stranger's, and what `ganzoo plugins new` writes is that one by another
-name: both are installed as pip does it, tested by their own tests, and trained."""
+name: both are installed as pip does it, tested by their own tests, and trained. So is plugins/example_inputs."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLE = Path(__file__).parents[2] / "plugins" / "example"
+EXAMPLES = Path(__file__).parents[2] / "plugins"
 
 
 def files(folder):
@@ -20,10 +20,12 @@ def files(folder):
     }
 
 
-def test_a_new_plugin_is_the_example_by_another_name(ganzoo_cli, workplace):
-    code, out, err = ganzoo_cli("plugins", "new", "my_gan")
+@pytest.mark.parametrize("template", ["example", "example_inputs"])
+def test_a_new_plugin_is_the_example_by_another_name(ganzoo_cli, workplace, template):
+    flags = ["--inputs"] if template == "example_inputs" else []
+    code, out, err = ganzoo_cli("plugins", "new", "my_gan", *flags)
     assert (code, out) == (0, "ganzoo-my_gan\n"), err
-    assert "ganzoo train my_gan" in err
+    assert f"ganzoo train my_gan{' --inputs edges' if flags else ''}\n" in err
     written = files(workplace / "ganzoo-my_gan")
     assert set(written) == {
         "README.md",
@@ -33,8 +35,8 @@ def test_a_new_plugin_is_the_example_by_another_name(ganzoo_cli, workplace):
         "tests/test_my_gan.py",
     }
     assert not [name for name, text in written.items() if "example" in name + text]
-    assert {name.replace("my_gan", "example"): text.replace("my_gan", "example") for name, text in written.items()} == (
-        files(EXAMPLE)
+    assert {name.replace("my_gan", template): text.replace("my_gan", template) for name, text in written.items()} == (
+        files(EXAMPLES / template)
     )
 
 
@@ -72,14 +74,17 @@ def test_listing_options_do_not_go_with_new(ganzoo_cli):
     assert "cannot be used with new" in err
 
 
-def test_the_example_pins_ganzoo_from_the_release_it_is_written_for():
+@pytest.mark.parametrize("template", ["example", "example_inputs"])
+def test_the_examples_pin_ganzoo_from_the_release_they_are_written_for(template):
     major, minor, *_ = version("ganzoo").split(".")
-    assert f'"ganzoo>={major}.{minor},<{int(major) + 1}"' in (EXAMPLE / "pyproject.toml").read_text()
+    assert f'"ganzoo>={major}.{minor},<{int(major) + 1}"' in (EXAMPLES / template / "pyproject.toml").read_text()
 
 
 @pytest.mark.slow
-def test_both_are_installed_tested_and_trained(ganzoo_cli, workplace):
-    assert ganzoo_cli("plugins", "new", "mine")[0] == 0
+@pytest.mark.parametrize("template", ["example", "example_inputs"])
+def test_both_are_installed_tested_and_trained(ganzoo_cli, workplace, template):
+    flags = ["--inputs"] if template == "example_inputs" else []
+    assert ganzoo_cli("plugins", "new", "mine", *flags)[0] == 0
     pip = ["-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--target", "site"]
     path = os.pathsep.join([str(workplace / "site"), *filter(None, [os.environ.get("PYTHONPATH")])])
 
@@ -94,18 +99,29 @@ def test_both_are_installed_tested_and_trained(ganzoo_cli, workplace):
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    python(*pip, EXAMPLE, "./ganzoo-mine")
+    python(*pip, EXAMPLES / template, "./ganzoo-mine")
     assert sorted(path.name for path in (workplace / "site").glob("ganzoo_*")) == [
-        "ganzoo_example",
-        "ganzoo_example-0.1.0.dist-info",
+        f"ganzoo_{template}",
+        f"ganzoo_{template}-0.1.0.dist-info",
         "ganzoo_mine",
         "ganzoo_mine-0.1.0.dist-info",
     ]
     listing = "import ganzoo, sys; print(*ganzoo.list_architectures()); sys.exit('torch' in sys.modules)"
-    assert {"example", "mine"} <= set(python("-c", listing).split())
-    passed = python("-m", "pytest", "-q", "-p", "no:cacheprovider", EXAMPLE / "tests", "ganzoo-mine/tests")
+    assert {template, "mine"} <= set(python("-c", listing).split())
+    passed = python("-m", "pytest", "-q", "-p", "no:cacheprovider", EXAMPLES / template / "tests", "ganzoo-mine/tests")
     assert "4 passed" in passed
-    out = python("-m", "ganzoo", "train", "mine", "--steps", "2", "--batch-size", "8", "-q")
+    out = python(
+        "-m",
+        "ganzoo",
+        "train",
+        "mine",
+        "--steps",
+        "2",
+        "--batch-size",
+        "8",
+        "-q",
+        *(["--inputs", "edges"] if flags else []),
+    )
     assert out == "runs/mine-digits-001\n"
     model = (workplace / out.strip() / "model" / "config.json").read_text()
     assert '"package": "ganzoo-mine"' in model

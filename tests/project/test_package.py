@@ -137,9 +137,10 @@ def test_wheel_holds_core_and_plugins_and_nothing_else(wheel):
     assert {"ganzoo/py.typed", "ganzoo_data/digits.npz", "ganzoo_data/ATTRIBUTION.md"} <= set(names)
     assert zipfile.ZipFile(wheel).getinfo("ganzoo_data/digits.npz").file_size <= 1_700_000
     assert not [name for name in names if "__pycache__" in name]
-    example = ROOT / "plugins" / "example"
-    files = {path.relative_to(example).as_posix() for path in example.rglob("*.*") if "__pycache__" not in path.parts}
-    assert {name.removeprefix("ganzoo/template/") for name in names if "/template/" in name} == files
+    for example in ("example", "example_inputs"):
+        folder, inside = ROOT / "plugins" / example, f"ganzoo/templates/{example}/"
+        files = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*") if "__pycache__" not in path.parts}
+        assert {name.removeprefix(inside) for name in names if name.startswith(inside)} == files
 
 
 def test_wheel_works_without_the_checkout(wheel, tmp_path):
@@ -152,7 +153,7 @@ print(*ganzoo.list_architectures())
 g, d = ganzoo.create("dcgan", image_size=28, channels=1, width=4)
 print(ganzoo.sample(g, 2).shape, len(load("digits").items))
 from ganzoo.cli.plugins import template_folder
-print(template_folder())
+print(template_folder('example'))
 """
     env = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)

@@ -150,10 +150,8 @@ def write_model(
         "requires": _requirement(architecture),
     }
     names = class_names(g)
-    if names or half:
-        content["format"] = NEWER_FORMAT
-    if names:
-        content["classes"] = names
+    content |= {"format": NEWER_FORMAT} if names or half else {}
+    content |= {"classes": names} if names else {}
     parse_config({**content, "files": {MODEL: {"size": 0, "sha256": "0" * 64}}}, f"the configuration of {architecture}")
     path = folder.as_posix()
     try:

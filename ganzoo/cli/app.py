@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from ganzoo.cli import catalogue, eval, latent, plugins, sample, share, train
+from ganzoo.cli import catalogue, eval, latent, plugins, report, sample, share, train
 from ganzoo.cli.output import FIRST, HELP, one_line
 from ganzoo.errors import GanzooError
 
@@ -48,6 +48,7 @@ app.command()(latent.walk)
 app.command()(latent.invert)
 app.command()(latent.directions)
 app.command("eval")(eval.eval_)
+app.command()(report.report)
 app.add_typer(plugins.group, name="plugins")
 app.command()(share.save)
 app.command()(share.push)

@@ -152,6 +152,7 @@ def _report(run: "Run", architecture: str, quiet: bool) -> None:
         source = str(run.folder)
         if os.sep not in source and not source.startswith("."):
             source = f".{os.sep}{source}"
+        print(f"page:    {run.folder / 'report.html'}", file=sys.stderr)
         print(f"more:    ganzoo sample {source} -n 64 --seed 1", file=sys.stderr)
     print(run.folder)
 

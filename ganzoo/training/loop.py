@@ -143,6 +143,9 @@ def _train(
 
     first = state.step
     recorder = Recorder(config, data, folder, state, evaluator, world, on_log)
+    if world.writes:
+        recorder.page.write()
+        logger.info("its page, written again as it goes on: %s", recorder.page.path)
     _loop(config, state, Phases(config, batches, state.g, device, world), recorder, on_step if world.writes else None)
     recorder.finish(trained=state.step > first)
     world.wait()

@@ -13,6 +13,7 @@ from ganzoo.data.dataset import Data
 from ganzoo.evaluation.evaluator import Evaluator
 from ganzoo.evaluation.features import choose_features
 from ganzoo.files import replacing
+from ganzoo.report.page import RunPage
 from ganzoo.sampling.pictures import overview
 from ganzoo.store.runs import append_metrics, save_picture, step_name
 from ganzoo.store.save import save_pretrained
@@ -54,6 +55,7 @@ class Recorder:
         self.draws = data.is_image and world.writes
         self.evaluator = evaluator
         self.warnings = TrainingWarnings(config, data)
+        self.page = RunPage(folder)
         self.entry: Log = {"step": state.step}
         self.improved = False
         self._logged_at, self._logged_step = time.perf_counter(), state.step
@@ -82,7 +84,8 @@ class Recorder:
             self._measure(self.evaluator)
         self._logged_at, self._logged_step = time.perf_counter(), state.step
         if self.world.writes:
-            self.warnings.check(self.entry)
+            if texts := self.warnings.check(self.entry):
+                self.entry["warnings"] = texts
             append_metrics(self.folder, self.entry)
             if self.on_log:
                 self.on_log(self.entry)
@@ -101,12 +104,14 @@ class Recorder:
         state.began_at += time.perf_counter() - began_at  # measuring is not training
 
     def sample(self) -> None:
-        """Write the grid of samples of this step, always from the same latents."""
+        """Write the grid of samples of this step, always from the same latents, and the run's page."""
         if self.draws:
             self.state.refresh()
             g, seed, examples = self.state.ema, self.config.seed, self.state.examples
             if picture := overview(g, seed) if examples is None else examples.picture(g, seed):
                 save_picture(self.folder, self.state.step, picture)
+        if self.world.writes:
+            self.page.write()
 
     def checkpoint(self) -> None:
         """Write a checkpoint, if everything in it is finite.
@@ -138,6 +143,7 @@ class Recorder:
             name = model.as_posix() if model.is_absolute() else f"./{model.as_posix()}"
             with replacing(model) as temporary:
                 save_pretrained(self.folder, temporary, name=name)
+        self.page.write(force=True)
 
 
 def make_evaluator(config: TrainConfig, data: Data, device: torch.device, world: World) -> Evaluator | None:

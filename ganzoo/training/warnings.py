@@ -63,16 +63,22 @@ class TrainingWarnings:
         self.lines: deque[Mapping[str, Any]] = deque(maxlen=READINGS)
         self.reported: set[str] = set()
 
-    def check(self, entry: Mapping[str, Any]) -> None:
-        """Warn of the signs in the last lines, once each."""
+    def check(self, entry: Mapping[str, Any]) -> list[str]:
+        """Warn of the signs in the last lines, once each.
+
+        Returns:
+            The new warnings.
+        """
         self.lines.append(entry)
+        texts: list[str] = []
         if len(self.lines) < READINGS:
-            return
+            return texts
         for name in MESSAGES:
             if name not in self.reported and getattr(self, f"_{name}")():
                 self.reported.add(name)
-                advice = ", or ".join(self._advice())
-                logger.warning("step %d: %s. Try %s", entry["step"], MESSAGES[name].format(**entry), advice)
+                texts.append(f"{MESSAGES[name].format(**entry)}. Try {', or '.join(self._advice())}")
+                logger.warning("step %d: %s", entry["step"], texts[-1])
+        return texts
 
     def _collapse(self) -> bool:
         values = [line["diversity"] for line in self.lines if "diversity" in line]

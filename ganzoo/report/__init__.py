@@ -1,0 +1,1 @@
+"""Pages that show a run: its pictures, curves, warnings and settings."""

@@ -3,17 +3,20 @@
 Commands import torch only when they need it, so that `ganzoo list` and `--help` answer at once.
 """
 
+import contextlib
+import io
 import logging
 import os
 import sys
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any, TextIO
 
 import typer
 
 from ganzoo.cli import catalogue, eval, latent, plugins, report, sample, share, train
 from ganzoo.cli.output import FIRST, HELP, one_line
 from ganzoo.errors import GanzooError
+from ganzoo.files import reason
 
 app = typer.Typer(
     name="ganzoo",
@@ -65,12 +68,18 @@ def main() -> None:
     The exit code is 0, 1 after a GanzooError, which is printed on one line (GANZOO_DEBUG=1 shows the traceback), or 2
     for wrong usage.
     """
+    sys.stderr = Talk(sys.stderr)
+    if sys.stdout is None:  # closed, as by `>&-`
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (it stays open)
     logger = logging.getLogger("ganzoo")
     logger.addHandler(_Messages())
     logger.setLevel(logging.INFO if FIRST else logging.WARNING)
     logger.propagate = False
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except GanzooError as error:
         if os.environ.get("GANZOO_DEBUG") == "1":
             raise
@@ -80,6 +89,55 @@ def main() -> None:
     except BrokenPipeError:  # `ganzoo list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # of a full disk, where nobody has expected it
+        if os.environ.get("GANZOO_DEBUG") == "1":
+            raise
+        print(f"ganzoo: error: the output cannot be written: {reason(error)}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+class Talk:
+    """Standard error, on which nothing depends: if it is closed, broken or full, what is written to it is lost.
+
+    Args:
+        stream: the stream; None if it was closed before the program started.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        if self.stream is not None:
+            try:
+                self.stream.write(text)
+            except (OSError, ValueError):
+                self._lose()
+        return len(text)
+
+    def flush(self) -> None:
+        if self.stream is not None:
+            try:
+                self.stream.flush()
+            except (OSError, ValueError):
+                self._lose()
+
+    def _lose(self) -> None:
+        """Write nothing more, and leave nothing that the interpreter would try to flush at its end."""
+        stream, self.stream = self.stream, None
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # type: ignore[union-attr]
+
+    def isatty(self) -> bool:
+        return self.stream is not None and self.stream.isatty()
+
+    def fileno(self) -> int:
+        if self.stream is None:
+            raise io.UnsupportedOperation("fileno")
+        return self.stream.fileno()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["stream"] or io.StringIO(), name)
 
 
 class _Messages(logging.Handler):

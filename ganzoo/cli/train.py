@@ -126,6 +126,8 @@ def train(
         run = run_training(complete, resume=resume, on_log=progress.log, on_step=progress.step)
     if FIRST:
         _report(run, architecture, quiet)
+    if run.signal is not None:
+        raise typer.Exit(128 + run.signal)  # as the shell says of a program that a signal has ended
 
 
 def _merge_settings(config: Path | None, assignments: list[str], flags: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from ganzoo.errors import GanzooError
-from ganzoo.files import write_text
+from ganzoo.files import replacing
 from ganzoo.report.record import Record, read_record
 from ganzoo.zoo.command import train_command
 
@@ -80,7 +80,7 @@ class RunPage:
         if began < self._due and not force:
             return
         try:
-            write_text(self.path, render([read_record(self.folder)], self._encoded))
+            _write(self.path, render([read_record(self.folder)], self._encoded))
         except (GanzooError, OSError, ValueError) as error:
             logger.warning("%s cannot be written: %s", self.path, error)
         ended = time.perf_counter()
@@ -94,7 +94,12 @@ def write_page(folders: Sequence[Path], path: Path) -> None:
         CheckpointError: one of the folders is no run folder.
         OSError: the page cannot be written.
     """
-    write_text(path, render([read_record(folder) for folder in folders], {}))
+    _write(path, render([read_record(folder) for folder in folders], {}))
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path, shared=True) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def render(records: Sequence[Record], encoded: dict[Path, str]) -> str:

@@ -83,9 +83,11 @@ def create_run(config: TrainConfig, facts: Mapping[str, Any]) -> Path:
         CheckpointError: the folder exists and is not empty, or cannot be created.
     """
     folder = _next_folder(config) if config.out is None else Path(config.out)
-    if config.out is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CheckpointError(f"{folder} exists already: choose another --out, or add --resume to go on with that run")
     with _writing(folder):
+        if config.out is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise CheckpointError(
+                f"{folder} exists already: choose another --out, or add --resume to go on with that run"
+            )
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             with replacing(folder, overwrite=False, shared=True) as temporary:
@@ -193,7 +195,8 @@ def open_run(folder: Path) -> tuple[Path, Checkpoint]:
     """
     if (folder / STATE).is_file():
         return folder.parent.parent, _load(folder)
-    read_training(folder)
+    if not (folder / TRAINING).is_file():
+        raise CheckpointError(f"{folder} is not a run folder: it has no {TRAINING}")
     checkpoint = load_newest(folder)
     if checkpoint is None:
         raise CheckpointError(f"{folder} has no checkpoint yet: let it train to the first one")

@@ -22,6 +22,7 @@ from ganzoo.devices import choose_device, fast_arithmetic
 from ganzoo.errors import ConfigError, TrainingError
 from ganzoo.rng import preserve_torch, seed_torch, stream_seed
 from ganzoo.sampling.options import takes_inputs
+from ganzoo.store.owner import check_name, owning
 from ganzoo.store.runs import create_run, cut_metrics, rewrite_config
 from ganzoo.training.build import build_players, choose_augmentation, load_data
 from ganzoo.training.distributed import World, join, local_device
@@ -55,6 +56,7 @@ class Run:
         discriminator: the discriminator.
         metrics: the last log line.
         interrupted: whether a signal ended the run before its last step.
+        signal: the number of that signal, of this process; None if there was none.
     """
 
     folder: Path
@@ -65,6 +67,7 @@ class Run:
     discriminator: nn.Module
     metrics: dict[str, Any]
     interrupted: bool
+    signal: int | None = None
 
 
 def train(
@@ -85,7 +88,7 @@ def train(
         on_step: called after each step with the number of finished steps, on the first process.
 
     Returns:
-        The finished run, or an interrupted one after SIGINT or SIGTERM, which write a checkpoint first.
+        The finished run, or an interrupted one after SIGINT, SIGTERM or SIGHUP, which write a checkpoint first.
 
     Raises:
         ConfigError: settings that do not fit each other, this machine, or the run to resume.
@@ -113,7 +116,24 @@ def _train(
 ) -> Run:
     """The stages of a run: settings, data, networks, folder, loop."""
     world = join(device)
-    planned = world.first(lambda: plan(config, device, resume))
+    if config.out is not None:
+        check_name(config.out)
+    with contextlib.ExitStack() as owned:
+        if resume and config.out is not None and Path(config.out).is_dir():
+            world.first(lambda: owned.enter_context(owning(Path(str(config.out)))))
+        planned = world.first(lambda: plan(config, device, resume))
+        return _run(planned, device, world, owned, on_log, on_step)
+
+
+def _run(
+    planned: Plan,
+    device: torch.device,
+    world: World,
+    owned: contextlib.ExitStack,
+    on_log: Callable[[Log], None] | None,
+    on_step: Callable[[int], None] | None,
+) -> Run:
+    """The stages after the settings. `owned` holds the lock of the run folder, if that is there already."""
     config = planned.config
     _check_batch_size(config, world)
     data = load_data(config)
@@ -131,6 +151,8 @@ def _train(
     evaluator = make_evaluator(config, data, device, world)  # before there is a folder: it may fail
     facts = {"fingerprint": fingerprint, "hardware": _hardware(device, world)}
     folder = world.first(lambda: _open_folder(planned, facts, device))
+    if not planned.recorded:
+        world.first(lambda: owned.enter_context(owning(folder)))
     if planned.checkpoint is not None:
         state.restore(planned.checkpoint)
     if world.writes:
@@ -146,17 +168,20 @@ def _train(
     if world.writes:
         recorder.page.write()
         logger.info("its page, written again as it goes on: %s", recorder.page.path)
-    _loop(config, state, Phases(config, batches, state.g, device, world), recorder, on_step if world.writes else None)
+    ended_by = _loop(
+        config, state, Phases(config, batches, state.g, device, world), recorder, on_step if world.writes else None
+    )
     recorder.finish(trained=state.step > first)
     world.wait()
     interrupted = state.step < config.steps
-    return Run(folder, config, state.step, state.ema, state.g, state.d, recorder.entry, interrupted)
+    number = ended_by if interrupted else None
+    return Run(folder, config, state.step, state.ema, state.g, state.d, recorder.entry, interrupted, number)
 
 
 def _loop(
     config: TrainConfig, state: State, phases: Phases, recorder: Recorder, on_step: Callable[[int], None] | None
-) -> None:
-    """Train until the last step, or until a signal asks to stop."""
+) -> int | None:
+    """Train until the last step, or until a signal asks to stop, and return its number."""
     g, d, objective, device, world = state.g, state.d, state.objective, state.device, phases.world
     observe = getattr(objective, "observe", lambda logs: None)  # a class of its own may have none
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
@@ -216,6 +241,7 @@ def _loop(
                 recorder.checkpoint()
             if on_step:
                 on_step(state.step)
+    return stop.number
 
 
 def _add(logs: dict[str, Tensor], values: Mapping[str, Tensor], parts: int) -> None:
@@ -236,9 +262,10 @@ def _check_fingerprint(fingerprint: str, planned: Plan, world: World) -> str:
     """The data's hash, which must be that of the run to resume and of all processes."""
     config = planned.config
     if planned.recorded.get("fingerprint", fingerprint) != fingerprint:
+        before = planned.recorded["config"]["data"]
+        what = "has changed since" if before == config.data else f"is not that of {before!r}, with which"
         raise ConfigError(
-            f"the data {config.data!r} has changed since the run in {config.out} began: start a new run with another "
-            "--out"
+            f"the data {config.data!r} {what} the run in {config.out} began: start a new run with another --out"
         )
     if world.first(lambda: fingerprint) != fingerprint:
         raise ConfigError(f"the data {config.data!r} of process {world.rank} is not that of process 0")
@@ -280,16 +307,29 @@ def frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
             p.requires_grad_(flag)
 
 
+class Stop(threading.Event):
+    """Set when training is to stop.
+
+    Attributes:
+        number: that of the signal that asked for it.
+    """
+
+    number: int | None = None
+
+
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets. The second one has its usual effect."""
-    stop = threading.Event()
+def _stop_signals() -> Iterator[Stop]:
+    """An event that the first SIGINT, SIGTERM or SIGHUP sets. The second one has its usual effect."""
+    stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}  # as under nohup
 
     def handle(number: int, frame: FrameType | None) -> None:
+        stop.number = number
         stop.set()
         signal.signal(number, before[number])
         logger.info("stopping after this step: writing a checkpoint")

@@ -34,8 +34,9 @@ SCHEDULED = ("lr", "d_lr", "beta1", "beta2", "ema_decay", "ema_halflife", "augme
 AUTO = "auto"
 """The augmentation, in a list by itself, that is chosen by the number of images."""
 
-MACHINE = frozenset({"accumulate", "compile", "data_dir", "device", "out"})
-"""Settings of where and how a run computes, not of what it learns: a resumed run may change them."""
+MACHINE = frozenset({"accumulate", "compile", "data", "data_dir", "device", "inputs", "out"})
+"""Settings of where and how a run computes, not of what it learns: a resumed run may change them. Data may have moved,
+and its fingerprint says whether it is the same."""
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ def test_resume_from_the_command_line(ganzoo_cli, small_run, workplace):
 
 
 def test_sigterm_of_the_real_process(workplace):
-    """The whole way: a process, a signal, a checkpoint, exit 0, the printed command."""
+    """The whole way: a process, a signal, a checkpoint, the shell's exit code, the printed command."""
     command = [
         sys.executable,
         "-m",
@@ -194,7 +194,7 @@ def test_sigterm_of_the_real_process(workplace):
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
+    assert process.returncode == 128 + signal.SIGTERM, err
     assert out == "run\n"
     assert "ganzoo train vanilla --resume --out run" in err
     assert list((workplace / "run" / "checkpoints").glob("step-*"))

@@ -9,6 +9,9 @@ import typer
 
 from ganzoo.cli.output import Json, Quiet, Source, print_json
 
+SHARED = ("image_size", "channels", "num_classes")
+"""The settings in which both networks of an import must agree."""
+
 License = Annotated[str, typer.Option(help="Licence of the weights as the Hub spells it, such as apache-2.0.")]
 
 
@@ -107,9 +110,14 @@ def import_(
     discriminator: Annotated[
         bool, typer.Option("--discriminator", help="Import the discriminator too, so that others can fine-tune.")
     ] = False,
+    discriminator_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Import the discriminator too, from a file of its own.")
+    ] = None,
 ) -> None:
     """Convert a generator's checkpoint from elsewhere to a model folder. Check the result in its samples.png."""
-    from ganzoo.exchange.foreign import convert, read_checkpoint
+    from ganzoo.errors import WeightsError
+    from ganzoo.exchange.checkpoints import read_contents
+    from ganzoo.exchange.foreign import convert
     from ganzoo.files import file_hash
     from ganzoo.store.runs import data_slug
     from ganzoo.store.save import write_model
@@ -117,18 +125,24 @@ def import_(
     from ganzoo.zoo.networks import network
 
     options = dict(parse_assignment(text) for text in set_ or [])
-    checkpoint = read_checkpoint(file, key)
+    contents = read_contents(file)
+    checkpoint = contents.checkpoint(key)
     g = convert(architecture, checkpoint, **options)
     settings: dict[str, Any] = g.config  # type: ignore[assignment]  # set by the zoo
-    if discriminator:
-        d = convert(architecture, read_checkpoint(file, role="discriminator"))
-    else:
-        d = network(architecture, "discriminator", settings, {})
-    origin = {"file": file.name, "sha256": file_hash(file), "key": checkpoint.key}
+    origin: dict[str, Any] = {"file": file.name, "sha256": file_hash(file), "key": checkpoint.key}
+    d = network(architecture, "discriminator", settings, {})
+    if discriminator or discriminator_file:
+        judge = (read_contents(discriminator_file) if discriminator_file else contents).checkpoint(role="discriminator")
+        if not discriminator_file and judge.key == checkpoint.key:
+            raise WeightsError(f"{file} holds one network alone: name the discriminator's by --discriminator-file")
+        shared = {name: settings[name] for name in SHARED if name in settings and name in d.config}
+        d = convert(architecture, judge, **shared)
+        if discriminator_file:
+            own = {"file": discriminator_file.name, "sha256": file_hash(discriminator_file), "key": judge.key}
+            origin["discriminator"] = own
     folder = write_model(
-        out, architecture, tag or data_slug(file.name), g, d if discriminator else None,
-        discriminator_config=d.config,  # type: ignore[arg-type]
-        training={"imported": origin}, license=license,
+        out, architecture, tag or data_slug(file.name), g, d if discriminator or discriminator_file else None,
+        discriminator_config=d.config, training={"imported": origin}, license=license,
     )  # fmt: skip
     print(f"ganzoo: read as {json.dumps(settings)}", file=sys.stderr)
     print(f"ganzoo: if {folder / 'samples.png'} looks wrong, correct the settings with --set", file=sys.stderr)

@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from ganzoo.data.dataset import Data
 from ganzoo.errors import EvaluationError, did_you_mean
 from ganzoo.evaluation.mnist_features import SIZE, WEIGHTS, DigitClassifier
-from ganzoo.exchange.foreign import read_tensors
+from ganzoo.exchange.checkpoints import read_tensors
 from ganzoo.files import cache_folder, file_hash, reason, replacing
 from ganzoo.rng import preserve_torch
 from ganzoo.zoo.plugins import registry

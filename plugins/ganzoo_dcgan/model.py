@@ -1,9 +1,8 @@
 """The networks of Radford et al. 2015, https://arxiv.org/abs/1511.06434. With the defaults, at 64x64 pixels, they are
 the published ones layer for layer, at half the published width."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +10,10 @@ from torch.nn.functional import interpolate, one_hot
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ganzoo import ConfigError
+from ganzoo_dcgan.foreign import WIDEST as WIDEST  # other plugins import it from here
+from ganzoo_dcgan.foreign import generator_from_foreign
 
-WIDEST = 16
-"""The number of channels doubles at each halving of the resolution, up to this many times `width`."""
 NORMS = ("batch", "spectral")
-NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
 def stages(image_size: int, bases: Sequence[int] = (4, 7), least: int = 1) -> tuple[int, int]:
@@ -56,12 +54,24 @@ class ClassEmbedding(nn.Embedding):
 
 
 class _Project(nn.ConvTranspose2d):
-    """A transposed convolution of 1x1 inputs, computed as a matrix product: several times faster on a CPU."""
+    """A transposed convolution of 1x1 inputs, computed as a matrix product: several times faster on a CPU.
+
+    Args:
+        inputs: channels of the input.
+        outputs: channels of the output.
+        size: height and width of the output.
+        offset: whether each number of the output has a bias of its own.
+    """
+
+    def __init__(self, inputs: int, outputs: int, size: int, offset: bool = False) -> None:
+        super().__init__(inputs, outputs, size, bias=False)
+        self.offset = nn.Parameter(torch.zeros(outputs, size, size)) if offset else None
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         k = self.kernel_size[0]
         weight = self.weight.permute(0, 2, 3, 1).reshape(self.in_channels, -1)  # no copy in channels_last
-        return (x.flatten(1) @ weight).view(-1, k, k, self.out_channels).permute(0, 3, 1, 2)
+        x = (x.flatten(1) @ weight).view(-1, k, k, self.out_channels).permute(0, 3, 1, 2)
+        return x if self.offset is None else x + self.offset
 
 
 class Gather(nn.Conv2d):
@@ -97,6 +107,8 @@ class Generator(nn.Module):
             none.
         fine: channels of a feature map of the full size, from which a convolution of 3x3 draws the image; 0: the last
             transposed convolution draws it, as in the paper.
+        affine: whether the first feature map is affine in the latent, without BatchNorm and ReLU, and the last layer
+            has a bias, as in StudioGAN's `deep_conv`.
         num_classes: number of classes of a class-conditional generator, which is also called with labels (N,): an
             embedding of the class is appended to the latent.
 
@@ -114,6 +126,7 @@ class Generator(nn.Module):
         skip: bool = False,
         modulated: bool = False,
         fine: int = 0,
+        affine: bool = False,
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
@@ -124,16 +137,18 @@ class Generator(nn.Module):
         if self.embed is not None:
             z_dim *= 2
         if hidden:
-            layers += [_Project(z_dim, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU(inplace=True)]
+            layers += [_Project(z_dim, hidden, 1), nn.BatchNorm2d(hidden), nn.ReLU(inplace=True)]
         units = hidden or z_dim
-        layers += [_Project(units, widths[0], base, bias=False)]
-        for before, after in zip(widths, [*widths[1:], fine or channels], strict=True):
-            layers += [nn.BatchNorm2d(before), nn.ReLU(inplace=True)]
-            layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False)]
+        layers += [_Project(units, widths[0], base, offset=affine)]
+        for i, (before, after) in enumerate(zip(widths, [*widths[1:], fine or channels], strict=True)):
+            layers += [nn.BatchNorm2d(before), nn.ReLU(inplace=True)] if i or not affine else []
+            bias = affine and not fine and i == k - 1
+            layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=bias)]
         if fine:
-            layers += [nn.BatchNorm2d(fine), nn.ReLU(inplace=True), nn.Conv2d(fine, channels, 3, padding=1, bias=False)]
+            layers += [nn.BatchNorm2d(fine), nn.ReLU(inplace=True)]
+            layers += [nn.Conv2d(fine, channels, 3, padding=1, bias=affine)]
         self.layers = nn.Sequential(*layers, nn.Tanh())
-        maps = [*widths, fine] if fine else widths
+        maps = [*widths[affine:], *([fine] if fine else [])]
         self.pictures = nn.ModuleList(nn.Conv2d(w, channels, 1) for w in widths) if skip else None
         self.styles = nn.ModuleList(nn.Linear(units, 2 * w) for w in maps) if modulated else None
         self.apply(_initialise)
@@ -157,44 +172,7 @@ class Generator(nn.Module):
         images: Tensor = end(x if self.pictures is None else x + picture)
         return images
 
-    @staticmethod
-    def from_foreign(
-        tensors: dict[str, Tensor], options: Mapping[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Takes the generator of PyTorch's DCGAN example, and any other that has the same layers in an nn.Sequential.
-
-        Raises:
-            ConfigError: other layers or widths; it names the first one that differs.
-        """
-        names = list(dict.fromkeys(key.rpartition(".")[0] for key in tensors))
-        shapes = [tuple(tensors[f"{name}.weight"].shape) if f"{name}.weight" in tensors else () for name in names]
-        for i, (name, shape) in enumerate(zip(names, shapes, strict=True)):
-            if not name.replace(".", "").isdecimal() or len(shape) != (1 if i % 2 else 4):
-                kind = "BatchNorm" if i % 2 else "transposed convolution"
-                raise ConfigError(f"layer {name!r} with weights {shape} should be a {kind} in an nn.Sequential")
-        convolutions = shapes[::2]
-        if len(names) % 2 == 0 or len(names) < 3:
-            raise ConfigError(
-                f"the {len(names)} layers do not alternate as convolution, BatchNorm, ..., BatchNorm, convolution"
-            )
-        base, k, (width, channels, *_) = convolutions[0][-1], len(convolutions) - 1, convolutions[-1]
-        if base not in (4, 7):
-            raise ConfigError(f"layer {names[0]!r} with weights {convolutions[0]} should have a kernel of 4x4 or 7x7")
-        settings = {"z_dim": convolutions[0][0], "image_size": base << k, "channels": channels, "width": width}
-        widths = [settings["z_dim"], *(width * min(2**i, WIDEST) for i in reversed(range(k))), channels]
-        for i, (sizes, shape) in enumerate(zip(pairwise(widths), convolutions, strict=True)):
-            expected = (*sizes, 4, 4) if i else (*sizes, base, base)
-            if shape != expected:
-                raise ConfigError(
-                    f"layer {names[2 * i]!r} with weights {shape} should have {expected}: the last layer has {width} "
-                    f"input channels, and each layer before it twice as many, up to {WIDEST} times that"
-                )
-        renamed = {}
-        for i, name in enumerate(names):
-            for part in NORM if i % 2 else ("weight",):
-                if f"{name}.{part}" in tensors:
-                    renamed[f"layers.{i // 2 * 3 + i % 2}.{part}"] = tensors.pop(f"{name}.{part}")
-        return settings, renamed
+    from_foreign = staticmethod(generator_from_foreign)
 
 
 class Discriminator(nn.Module):

@@ -11,13 +11,13 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from ganzoo import ConfigError
 from ganzoo_dcgan.model import ClassEmbedding, stages
-from ganzoo_sngan.foreign import generator_from_foreign
+from ganzoo_sngan.foreign import discriminator_from_foreign, generator_from_foreign
 
 FORMS = (4, 6, 7), 2
 """An image size is one of these numbers times 2^k; the second value is the smallest k."""
 
-
 UPSAMPLE = ("nearest", "bilinear")
+INNER = ("inputs", "outputs")
 
 
 def _initialise(layer: nn.Conv2d | nn.Linear | nn.Embedding) -> None:
@@ -114,21 +114,25 @@ class _Block(nn.Module):
         inputs, outputs: number of channels.
         half: whether the block halves the size.
         first: whether it is the first block of the network, which has no ReLU at its start.
+        inner: "inputs" or "outputs": the channels between the convolutions; in the first block they are the outputs.
+        rectified: whether the shortcut, too, begins with the ReLU.
     """
 
-    def __init__(self, inputs: int, outputs: int, half: bool, first: bool = False) -> None:
+    def __init__(self, inputs: int, outputs: int, half: bool, first: bool, inner: str, rectified: bool) -> None:
         super().__init__()
-        inner = outputs if first else inputs
+        between = outputs if first or inner == "outputs" else inputs
+        self.rectified = rectified
         self.start = nn.Identity() if first else nn.ReLU()  # not in place, because the shortcut needs x
         self.convs = nn.Sequential(
-            _conv(inputs, inner), nn.ReLU(inplace=True), (_ConvDown if half else _conv)(inner, outputs)
+            _conv(inputs, between), nn.ReLU(inplace=True), (_ConvDown if half else _conv)(between, outputs)
         )
         self.pool = nn.AvgPool2d(2) if half else nn.Identity()
         self.shortcut = nn.Conv2d(inputs, outputs, 1) if half or inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        h: Tensor = self.convs(self.start(x)) + self.shortcut(self.pool(x))
-        return h
+        h = self.start(x)
+        y: Tensor = self.convs(h) + self.shortcut(self.pool(h if self.rectified else x))
+        return y
 
 
 class Generator(nn.Module):
@@ -193,11 +197,15 @@ class Discriminator(nn.Module):
         width: channels of the first block; each later one has twice as many, up to `widest`.
         widest: the largest number of channels.
         flat: how many blocks at the end keep the size.
+        inner: "inputs": between the two convolutions of a block there are as many channels as before it, as published;
+            "outputs": as many as after it, as in networks that were imported from StudioGAN.
+        rectified: whether the shortcuts, too, begin with the ReLU, as in networks that were imported from mimicry and
+            StudioGAN, where the ReLU works in place.
         num_classes: number of classes of a class-conditional discriminator, which is also called with labels (N,): the
             inner product of the features with an embedding of the class is added to the logit (Miyato & Koyama 2018).
 
     Raises:
-        ConfigError: a size that is not of that form, or a number of flat blocks out of range.
+        ConfigError: a size that is not of that form, a number of flat blocks out of range, or other inner channels.
     """
 
     def __init__(
@@ -207,16 +215,20 @@ class Discriminator(nn.Module):
         width: int = 64,
         widest: int = 1024,
         flat: int = 1,
+        inner: str = "inputs",
+        rectified: bool = False,
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
+        if inner not in INNER:
+            raise ConfigError(f"inner must be {' or '.join(INNER)}, not {inner!r}")
         stages(image_size, *FORMS)
         depth = (image_size - 1).bit_length() - 1
         if not 0 <= flat < depth:
             raise ConfigError(f"flat must be from 0 to {depth - 1} at {image_size} pixels, not {flat}")
         widths = [channels, *(min(width * 2**i, widest) for i in range(depth))]
         blocks = (
-            _Block(before, after, half=i < depth - flat, first=i == 0)
+            _Block(before, after, i < depth - flat, i == 0, inner, rectified)
             for i, (before, after) in enumerate(pairwise(widths))
         )
         self.blocks = nn.Sequential(*blocks, nn.ReLU(inplace=True))
@@ -233,3 +245,5 @@ class Discriminator(nn.Module):
         if self.embed is not None:
             logits = logits + (features * self.embed(labels)).sum(1)
         return logits
+
+    from_foreign = staticmethod(discriminator_from_foreign)

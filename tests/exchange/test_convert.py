@@ -13,7 +13,8 @@ from torch import nn
 
 import ganzoo
 from ganzoo import WeightsError
-from ganzoo.exchange.foreign import convert, read_tensors
+from ganzoo.exchange.checkpoints import read_tensors
+from ganzoo.exchange.foreign import convert
 
 
 class Example(nn.Module):
@@ -131,7 +132,7 @@ VARIANTS = {
 }
 
 
-PLAIN = {"hidden": 0, "skip": False, "modulated": False, "fine": 0, "num_classes": None}
+PLAIN = {"hidden": 0, "skip": False, "modulated": False, "fine": 0, "affine": False, "num_classes": None}
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zipped", "legacy"])

@@ -16,7 +16,7 @@ import torch
 
 import nvidia
 from ganzoo import WeightsError
-from ganzoo.exchange.foreign import read_checkpoint
+from ganzoo.exchange.checkpoints import read_checkpoint
 from ganzoo.exchange.pickles import MOST_STEPS, Record, read_pickle
 from ganzoo.exchange.records import NETWORK, networks
 
@@ -273,7 +273,7 @@ def test_memory_is_bounded_by_the_file(workplace):
 import resource
 from pathlib import Path
 from ganzoo import WeightsError
-from ganzoo.exchange.foreign import read_checkpoint
+from ganzoo.exchange.checkpoints import read_checkpoint
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for i in range({len(claims)}):
     try:

@@ -10,7 +10,8 @@ import torch
 import ganzoo
 import nvidia
 from ganzoo import WeightsError
-from ganzoo.exchange.foreign import convert, read_checkpoint
+from ganzoo.exchange.checkpoints import read_checkpoint
+from ganzoo.exchange.foreign import convert
 
 SMALL = {"channel_base": 224, "channel_max": 24}
 

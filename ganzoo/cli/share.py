@@ -132,14 +132,15 @@ def import_(
     origin: dict[str, Any] = {"file": file.name, "sha256": file_hash(file), "key": checkpoint.key}
     d = network(architecture, "discriminator", settings, {})
     if discriminator or discriminator_file:
-        judge = (read_contents(discriminator_file) if discriminator_file else contents).checkpoint(role="discriminator")
-        if not discriminator_file and judge.key == checkpoint.key:
+        other = read_contents(discriminator_file) if discriminator_file else contents
+        d_checkpoint = other.checkpoint(role="discriminator")
+        if other is contents and d_checkpoint.key == checkpoint.key:
             raise WeightsError(f"{file} holds one network alone: name the discriminator's by --discriminator-file")
         shared = {name: settings[name] for name in SHARED if name in settings and name in d.config}
-        d = convert(architecture, judge, **shared)
+        d = convert(architecture, d_checkpoint, **shared)
         if discriminator_file:
-            own = {"file": discriminator_file.name, "sha256": file_hash(discriminator_file), "key": judge.key}
-            origin["discriminator"] = own
+            sha256 = file_hash(discriminator_file)
+            origin["discriminator"] = {"file": discriminator_file.name, "sha256": sha256, "key": d_checkpoint.key}
     folder = write_model(
         out, architecture, tag or data_slug(file.name), g, d if discriminator or discriminator_file else None,
         discriminator_config=d.config, training={"imported": origin}, license=license,

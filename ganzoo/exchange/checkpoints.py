@@ -80,8 +80,8 @@ class Contents:
             WeightsError: there is no state dict under that key, or without a key there is none or more than one.
         """
         key, state = _choose(self.tree, key, role, str(self.path))
-        beside = {} if state is self.tree else {str(k): v for k, v in _items(self.tree) if isinstance(v, Tensor)}
         own = {id(tensor) for tensor in state.values()}
+        beside = {name: t for name, t in _items(self.tree) if isinstance(t, Tensor) and id(t) not in own}
         for _, node in _walk(self.tree):
             if _is_state(node) and own < {id(tensor) for tensor in node.values()}:
                 beside |= {name: tensor for name, tensor in node.items() if id(tensor) not in own}

@@ -109,6 +109,6 @@ def refuse_variants(tensors: Mapping[str, Tensor]) -> None:
         ConfigError: self-attention, or spectral normalisation.
     """
     if any(".conv1x1_theta." in name for name in tensors):
-        raise ConfigError("it has self-attention, which no network here has")
+        raise ConfigError("it has self-attention, which this architecture lacks")
     if any(name.endswith(".weight_orig") for name in tensors):
         raise ConfigError("it has spectral normalisation, which generators here do not have")

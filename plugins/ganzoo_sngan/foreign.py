@@ -104,7 +104,7 @@ def discriminator_from_foreign(tensors: Tensors, options: Mapping[str, Any]) -> 
         if any(name.startswith(("linear2.", "linear_mi.")) for name in tensors):
             raise ConfigError("it classifies images besides (linear2), which sngan's discriminator does not")
         if any(".conv1x1_theta." in name for name in tensors):
-            raise ConfigError("it has self-attention, which no network here has")
+            raise ConfigError("it has self-attention, which this architecture lacks")
         _as_mimicry(tensors, {"linear1": "l{}", "embedding": "l_y"}, first=1)
     numbers = _blocks(tensors, "weight_orig")
     ends = [int(match[1]) for name in tensors if (match := re.fullmatch(r"l(\d{1,3})\.weight_orig", name))]

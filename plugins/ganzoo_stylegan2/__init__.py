@@ -42,6 +42,14 @@ CIFAR = {
     "generator": {"mapping": 2, "channel_base": 32768},
     "discriminator": {"mapping": 2, "channel_base": 32768, "architecture": "orig", "group": 32},
 }
+# The networks of lucidrains' stylegan2-pytorch, narrow for the same reason. Their weights are not scaled where they are
+# used, so the learning rate is lower.
+LUCID = {
+    **DEFAULT,
+    "lr": 1e-3,
+    "generator": {"width": 16, "widest": 128, "z_dim": 128, "mapping": 4},
+    "discriminator": {"width": 16, "widest": 128},
+}
 
 
 @hookimpl
@@ -53,6 +61,17 @@ def register_architectures(register: Register) -> None:
         objective="ganzoo_stylegan2.objective:StyleGAN2",
         recipes={"default": DEFAULT, "paper256": PAPER, "cifar": CIFAR},
         summary="a mapping network and modulated convolutions, for sizes 4*2^k and 7*2^k",
+        paper="Karras et al. 2020, Analyzing and Improving the Image Quality of StyleGAN, "
+        "https://arxiv.org/abs/1912.04958",
+    )
+    register(
+        "stylegan2_lucid",
+        generator="ganzoo_stylegan2.lucid:Generator",
+        discriminator="ganzoo_stylegan2.lucid:Discriminator",
+        loss="hinge",
+        objective="ganzoo_stylegan2.objective:StyleGAN2",
+        recipes={"default": LUCID},
+        summary="the networks of lucidrains' stylegan2-pytorch, for sizes 4*2^k and 7*2^k",
         paper="Karras et al. 2020, Analyzing and Improving the Image Quality of StyleGAN, "
         "https://arxiv.org/abs/1912.04958",
     )

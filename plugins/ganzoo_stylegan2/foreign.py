@@ -43,25 +43,22 @@ def generator_from_foreign(
     """
     if "convs.0.conv.modulation.weight" in tensors:
         return _rosinality(tensors, beside or {})
+    if "initial_conv.weight" in tensors:
+        raise ConfigError("it is lucidrains' stylegan2-pytorch, which is another network: import it as stylegan2_lucid")
     if modules:
-        _refuse_stylegan3(modules)
-        _require(
-            modules, "FullyConnectedLayer", "lr_multiplier", lambda value, name: value == 0.01 or ".fc" not in name
-        )
-        _require(modules, "SynthesisLayer", "activation", lambda value, _: value == "lrelu")
-        _require(modules, "SynthesisLayer", "use_noise", lambda value, _: value is True)
-    sizes = _numbers(tensors, r"synthesis\.b(\d+)\.")
+        _check_modules(modules)
+    sizes = numbers(tensors, r"synthesis\.b(\d+)\.")
     if not sizes:
         raise ConfigError("there is no synthesis.b4, as NVIDIA's networks have it, and no convs.0, as rosinality's")
     _drop_filters(tensors)
     block, largest = {size: i for i, size in enumerate(sizes)}, f"synthesis.b{sizes[-1]}"
-    widths = {size: len(_get(tensors, f"synthesis.b{size}.conv1.bias")) for size in sizes}
+    widths = {size: len(get(tensors, f"synthesis.b{size}.conv1.bias")) for size in sizes}
     settings = {
         "z_dim": _z_dim(tensors),
         "image_size": sizes[-1],
-        "channels": len(_get(tensors, f"{largest}.torgb.bias")),
-        "w_dim": _get(tensors, f"{largest}.torgb.affine.weight").shape[1],
-        "mapping": len(_numbers(tensors, r"mapping\.fc(\d+)\.")),
+        "channels": len(get(tensors, f"{largest}.torgb.bias")),
+        "w_dim": get(tensors, f"{largest}.torgb.affine.weight").shape[1],
+        "mapping": len(numbers(tensors, r"mapping\.fc(\d+)\.")),
         **_bases(widths),
         "architecture": _architecture(tensors, f"{largest}.skip.", f"synthesis.b{sizes[0]}.torgb."),
         "conv_clamp": _clamp(modules),
@@ -82,7 +79,7 @@ def generator_from_foreign(
         ),
         (r"synthesis\.b(\d+)\.skip\.weight", lambda size: f"blocks.{block[int(size)]}.shortcut.weight"),
     ]
-    return settings, _renamed(tensors, rules)
+    return settings, renamed_by(tensors, rules)
 
 
 def discriminator_from_foreign(
@@ -92,28 +89,28 @@ def discriminator_from_foreign(
     `generator_from_foreign`."""
     if "final_conv.0.weight" in tensors:
         return _rosinality_discriminator(tensors)
-    sizes = _numbers(tensors, r"b(\d+)\.")
+    sizes = numbers(tensors, r"b(\d+)\.")
     if len(sizes) < 2 or f"b{sizes[0]}.out.weight" not in tensors:
         raise ConfigError("there is no b4.out, as NVIDIA's discriminators have it, and no final_conv, as rosinality's")
     base, *larger = sizes
     block = {size: i for i, size in enumerate(reversed(larger))}
     _drop_filters(tensors)
     largest = sizes[-1]
-    widths = {base: len(_get(tensors, f"b{base}.conv.bias"))}
-    widths |= {size: len(_get(tensors, f"b{size}.conv0.bias")) for size in larger}
+    widths = {base: len(get(tensors, f"b{base}.conv.bias"))}
+    widths |= {size: len(get(tensors, f"b{size}.conv0.bias")) for size in larger}
     group = _only(modules, "MinibatchStdLayer", "group_size", 4)
-    spread = _get(tensors, f"b{base}.conv.weight").shape[1] - widths[base]
+    spread = get(tensors, f"b{base}.conv.weight").shape[1] - widths[base]
     if spread not in (0, 1) or not isinstance(group, int):
         raise ConfigError(f"its minibatch standard deviation has {spread} channels over groups of {group}")
     settings = {
         "image_size": largest,
-        "channels": _get(tensors, f"b{largest}.fromrgb.weight").shape[1],
+        "channels": get(tensors, f"b{largest}.fromrgb.weight").shape[1],
         **_bases(widths),
         "architecture": _architecture(tensors, f"b{largest}.skip.", f"b{base}.fromrgb."),
         "conv_clamp": _clamp(modules),
         "group": group if spread else 1,
         "strided": True,
-        "mapping": len(_numbers(tensors, r"mapping\.fc(\d+)\.")) or 8,
+        "mapping": len(numbers(tensors, r"mapping\.fc(\d+)\.")) or 8,
         "num_classes": tensors["mapping.embed.weight"].shape[1] if "mapping.embed.weight" in tensors else None,
     }
     ends = {"conv": "conv", "fc": "dense", "out": "score", "fromrgb": "read"}
@@ -126,45 +123,45 @@ def discriminator_from_foreign(
             lambda size, part, name: f"blocks.{block[int(size)]}.{D_PARTS[part]}.{name}",
         ),
     ]
-    return settings, _renamed(tensors, rules)
+    return settings, renamed_by(tensors, rules)
 
 
 def _rosinality(tensors: Tensors, beside: Mapping[str, Tensor]) -> Answer:
     """The generator of stylegan2-pytorch, whose convolutions and noise are numbered through all resolutions."""
-    layers = _numbers(tensors, r"convs\.(\d+)\.")
-    draws = _numbers(tensors, r"to_rgbs\.(\d+)\.")
+    layers = numbers(tensors, r"convs\.(\d+)\.")
+    draws = numbers(tensors, r"to_rgbs\.(\d+)\.")
     size = 4 << len(draws)
     for name in [name for name in tensors if name.endswith((".blur.kernel", ".upsample.kernel"))]:
         _check_filter(name, tensors.pop(name))
     convs = {"conv1": "blocks.0.same", **{f"convs.{i}": f"blocks.{i // 2 + 1}.{('up', 'same')[i % 2]}" for i in layers}}
     images = {"to_rgb1": "blocks.0.draw", **{f"to_rgbs.{i}": f"blocks.{i + 1}.draw" for i in draws}}
-    widths = {4: _get(tensors, "conv1.activate.bias")}
-    widths |= {8 << i: _get(tensors, f"convs.{2 * i + 1}.activate.bias") for i in range(len(draws))}
-    renamed = {"blocks.0.const": _get(tensors, "input.input", pop=True)[0]}
+    widths = {4: get(tensors, "conv1.activate.bias")}
+    widths |= {8 << i: get(tensors, f"convs.{2 * i + 1}.activate.bias") for i in range(len(draws))}
+    renamed = {"blocks.0.const": get(tensors, "input.input", pop=True)[0]}
     for i, name in enumerate(convs):
-        renamed[f"{convs[name]}.noise_const"] = _get(tensors, f"noises.noise_{i}", pop=True)[0, 0]
-        renamed[f"{convs[name]}.noise_strength"] = _get(tensors, f"{name}.noise.weight", pop=True).reshape(())
-        renamed[f"{convs[name]}.bias"] = _get(tensors, f"{name}.activate.bias", pop=True)
+        renamed[f"{convs[name]}.noise_const"] = get(tensors, f"noises.noise_{i}", pop=True)[0, 0]
+        renamed[f"{convs[name]}.noise_strength"] = get(tensors, f"{name}.noise.weight", pop=True).reshape(())
+        renamed[f"{convs[name]}.bias"] = get(tensors, f"{name}.activate.bias", pop=True)
     for name, own in images.items():
-        renamed[f"{own}.bias"] = _get(tensors, f"{name}.bias", pop=True).reshape(-1)
+        renamed[f"{own}.bias"] = get(tensors, f"{name}.bias", pop=True).reshape(-1)
     for name, own in {**convs, **images}.items():
-        renamed[f"{own}.conv.weight"] = _get(tensors, f"{name}.conv.weight", pop=True)[0]
+        renamed[f"{own}.conv.weight"] = get(tensors, f"{name}.conv.weight", pop=True)[0]
         for part in ("weight", "bias"):
-            renamed[f"{own}.conv.affine.{part}"] = _get(tensors, f"{name}.conv.modulation.{part}", pop=True)
-    first = _get(tensors, "style.1.weight")
+            renamed[f"{own}.conv.affine.{part}"] = get(tensors, f"{name}.conv.modulation.{part}", pop=True)
+    first = get(tensors, "style.1.weight")
     settings = {
         "z_dim": first.shape[1],
         "image_size": size,
         "channels": len(renamed["blocks.0.draw.bias"]),
         "w_dim": len(first),
-        "mapping": len(_numbers(tensors, r"style\.(\d+)\.")),
+        "mapping": len(numbers(tensors, r"style\.(\d+)\.")),
         **_bases({size: len(bias) for size, bias in widths.items()}),
         "architecture": "skip",
         "conv_clamp": None,
         "num_classes": None,
     }
     rules: list[Rule] = [(r"style\.(\d+)\.(weight|bias)", lambda i, name: f"mapping.layers.{int(i) - 1}.{name}")]
-    renamed |= _renamed(tensors, rules)
+    renamed |= renamed_by(tensors, rules)
     if "latent_avg" in beside:
         renamed["w_mean"] = beside["latent_avg"].reshape(-1)
     else:
@@ -185,15 +182,15 @@ def _mean_of_w(settings: Mapping[str, Any], tensors: Tensors) -> Tensor:
 
 def _rosinality_discriminator(tensors: Tensors) -> Answer:
     """The discriminator of stylegan2-pytorch: `convs.0` reads the image, each of the others halves it."""
-    blocks = [i for i in _numbers(tensors, r"convs\.(\d+)\.") if i]
+    blocks = [i for i in numbers(tensors, r"convs\.(\d+)\.") if i]
     for name in [name for name in tensors if name.endswith(".kernel")]:
         _check_filter(name, tensors.pop(name))
     size = 4 << len(blocks)
-    widths = {size >> i: len(_get(tensors, f"convs.{i + 1}.conv1.1.bias")) for i in range(len(blocks))}
-    widths[4] = len(_get(tensors, "final_conv.1.bias"))
+    widths = {size >> i: len(get(tensors, f"convs.{i + 1}.conv1.1.bias")) for i in range(len(blocks))}
+    widths[4] = len(get(tensors, "final_conv.1.bias"))
     settings = {
         "image_size": size,
-        "channels": _get(tensors, "convs.0.0.weight").shape[1],
+        "channels": get(tensors, "convs.0.0.weight").shape[1],
         **_bases(widths),
         "architecture": "resnet",
         "conv_clamp": None,
@@ -212,10 +209,10 @@ def _rosinality_discriminator(tensors: Tensors) -> Answer:
         ),
         (r"(final_(?:conv|linear)\.\d)\.(weight|bias)", lambda part, name: f"{ends[part]}.{name}"),
     ]
-    return settings, _renamed(tensors, rules)
+    return settings, renamed_by(tensors, rules)
 
 
-def _renamed(tensors: Tensors, rules: Sequence[Rule]) -> Tensors:
+def renamed_by(tensors: Tensors, rules: Sequence[Rule]) -> Tensors:
     """Take out the tensors whose names match a rule, under the names that it gives."""
     renamed = {}
     for name in list(tensors):
@@ -226,7 +223,7 @@ def _renamed(tensors: Tensors, rules: Sequence[Rule]) -> Tensors:
     return renamed
 
 
-def _get(tensors: Tensors, name: str, *, pop: bool = False) -> Tensor:
+def get(tensors: Tensors, name: str, *, pop: bool = False) -> Tensor:
     """A tensor that has to be there, and that has at least one dimension."""
     if name not in tensors:
         raise ConfigError(f"there is no {name}")
@@ -234,13 +231,13 @@ def _get(tensors: Tensors, name: str, *, pop: bool = False) -> Tensor:
     return tensor if tensor.dim() else tensor.reshape(1)
 
 
-def _numbers(tensors: Iterable[str], pattern: str) -> list[int]:
+def numbers(tensors: Iterable[str], pattern: str) -> list[int]:
     """The numbers at one place of the names, sorted."""
     return sorted({int(match[1]) for name in tensors if (match := re.match(pattern, name)) and len(match[1]) < 6})
 
 
 def _z_dim(tensors: Tensors) -> int:
-    inputs = _get(tensors, "mapping.fc0.weight").shape[1]
+    inputs = get(tensors, "mapping.fc0.weight").shape[1]
     return inputs - (len(tensors["mapping.embed.weight"]) if "mapping.embed.weight" in tensors else 0)
 
 
@@ -302,6 +299,10 @@ def _require(modules: Mapping[str, Any], kind: str, setting: str, allows: Callab
             raise ConfigError(f"{name} has {setting}={module.settings[setting]!r}, which is not supported")
 
 
-def _refuse_stylegan3(modules: Mapping[str, Any]) -> None:
+def _check_modules(modules: Mapping[str, Any]) -> None:
+    """Refuse generators of NVIDIA's with settings that no tensor shows and that ganzoo's has not."""
     if any(module.kind == "SynthesisInput" for module in modules.values()):
         raise ConfigError("it is a StyleGAN3 (it has a SynthesisInput), which is another network")
+    _require(modules, "FullyConnectedLayer", "lr_multiplier", lambda value, name: value == 0.01 or ".fc" not in name)
+    _require(modules, "SynthesisLayer", "activation", lambda value, _: value == "lrelu")
+    _require(modules, "SynthesisLayer", "use_noise", lambda value, _: value is True)

@@ -24,6 +24,7 @@ REST = (1.0, 2.0, 1.0)
 EPSILON = 1e-8
 MASK = 0xFFFFFFFF
 """Keeps 32 bits of a whole number."""
+NOISES = ("random", "const", "none")
 
 
 def widths(image_size: int, channel_base: int, channel_max: int) -> dict[int, int]:
@@ -97,6 +98,20 @@ class Filter(nn.Module):
     def reduce(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, H/2, W/2)."""
         return self.blur(x, padding=1)[:, :, ::2, ::2]
+
+    def smooth(self, x: Tensor, *, mirror: bool) -> Tensor:
+        """The filter [1, 2, 1] along each axis. Beyond the border the last pixels are mirrored, or else repeated.
+
+        torch's own padding of these kinds has no deterministic backward on CUDA.
+        """
+        for dim in (2, 3):
+            first, last = x.narrow(dim, int(mirror), 1), x.narrow(dim, x.shape[dim] - 1 - int(mirror), 1)
+            x = torch.cat([first, x, last], dim)
+        return _depthwise(x, self.rest, 0)
+
+    def bilinear(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, 2H, 2W), as bilinear interpolation does it."""
+        return self.smooth(interpolate(x, scale_factor=2.0), mirror=False)
 
 
 def _depthwise(x: Tensor, kernel: Tensor, padding: int) -> Tensor:
@@ -229,9 +244,8 @@ class MappingNetwork(nn.Module):
 def noise_like(seeds: Tensor, layer: int, size: int) -> Tensor:
     """Numbers from N(0, 1) that depend on the seed of their item and on the layer alone: (N, 1, size, size).
 
-    So noise is the same however a batch is split, and on every device. Each position is hashed with its seed, by
-    multiplications and shifts of 32 bits (the finaliser of MurmurHash3), and pairs of hashes become normal numbers
-    (Box & Muller 1958).
+    So noise is the same however a batch is split, and on every device. Pairs of uniform numbers become normal ones (Box
+    & Muller 1958).
 
     Args:
         seeds: (N,) int64, from 0 to 2^32 - 1.
@@ -239,14 +253,27 @@ def noise_like(seeds: Tensor, layer: int, size: int) -> Tensor:
         size: height and width.
     """
     half = (size * size + 1) // 2
-    position = torch.arange(2 * half, device=seeds.device) + (layer << 22)
-    x = seeds[:, None] ^ (position * 0x9E3779B1 & MASK)
-    x = (x ^ x >> 16) * 0x85EBCA6B & MASK
-    x = (x ^ x >> 13) * 0xC2B2AE35 & MASK
-    uniform = ((x ^ x >> 16) >> 8).float().add_(0.5).mul_(2.0**-24)
+    uniform = uniform_like(seeds, layer, 2 * half)
     radius, angle = (-2 * uniform[:, :half].log()).sqrt(), 2 * math.pi * uniform[:, half:]
     normal = torch.cat([radius * angle.cos(), radius * angle.sin()], 1)
     return normal[:, : size * size].reshape(-1, 1, size, size)
+
+
+def uniform_like(seeds: Tensor, layer: int, count: int) -> Tensor:
+    """Numbers between 0 and 1 that depend on the seed of their item and on the layer alone: (N, count).
+
+    Each position is hashed with its seed, by multiplications and shifts of 32 bits (the finaliser of MurmurHash3).
+
+    Args:
+        seeds: (N,) int64, from 0 to 2^32 - 1.
+        layer: the number of the layer.
+        count: of numbers for an item, at most 2^22.
+    """
+    position = torch.arange(count, device=seeds.device) + (layer << 22)
+    x = seeds[:, None] ^ (position * 0x9E3779B1 & MASK)
+    x = (x ^ x >> 16) * 0x85EBCA6B & MASK
+    x = (x ^ x >> 13) * 0xC2B2AE35 & MASK
+    return ((x ^ x >> 16) >> 8).float().add_(0.5).mul_(2.0**-24)
 
 
 def seeds_of(latent: Tensor) -> Tensor:

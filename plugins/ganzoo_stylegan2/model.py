@@ -10,6 +10,7 @@ from ganzoo import ConfigError
 from ganzoo_stylegan2.foreign import discriminator_from_foreign, generator_from_foreign
 from ganzoo_stylegan2.layers import (
     GAIN,
+    NOISES,
     Conv,
     Dense,
     Filter,
@@ -23,7 +24,6 @@ from ganzoo_stylegan2.layers import (
 )
 
 ARCHITECTURES = ("orig", "skip", "resnet")
-NOISES = ("random", "const", "none")
 HALF = 0.5**0.5
 """Keeps the variance of a sum of two branches."""
 

@@ -175,20 +175,17 @@ def test_other_discriminators_are_refused():
 
 def test_settings_of_imported_networks_are_trained_as_well():
     settings = {"width": 4, "inner": "outputs", "rectified": True}
-    check_architecture("sngan", image_size=32, channels=3, generator={"width": 4}, discriminator=settings)
+    check_architecture("sngan", image_size=16, channels=3, generator={"width": 4}, discriminator=settings)
     generator = {"width": 4, "affine": True, "fine": 3, "modulated": True, "hidden": 8}
-    check_architecture("dcgan", image_size=32, channels=3, generator=generator, width=4)
+    check_architecture("dcgan", image_size=16, channels=3, generator=generator, width=4)
 
 
 def test_an_affine_start_without_a_feature_map_of_full_size():
     g, _ = ganzoo.create("dcgan", image_size=16, generator={"width": 4, "affine": True})
     kinds = [type(layer).__name__ for layer in g.layers]
     assert kinds == ["_Project", "ConvTranspose2d", "BatchNorm2d", "ReLU", "ConvTranspose2d", "Tanh"]
-    assert [layer.bias is not None for layer in g.layers if isinstance(layer, nn.ConvTranspose2d)] == [
-        False,
-        False,
-        True,
-    ]
+    biases = [layer.bias is not None for layer in g.layers if isinstance(layer, nn.ConvTranspose2d)]
+    assert biases == [False, False, True]
     with torch.no_grad():
         g.layers[0].offset.normal_()
     x = g.layers[0](torch.zeros(2, 100, 1, 1))

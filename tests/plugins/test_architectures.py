@@ -158,6 +158,15 @@ def test_gradients_are_deterministic_on_cuda(name):
     assert not [node for node in nodes if node.startswith(NOT_DETERMINISTIC)]
 
 
+@pytest.mark.parametrize("generator", [{}, {"attention": [0, 2], "constant": False}])
+def test_gradients_of_stylegan2_lucid_are_deterministic_on_cuda(generator):
+    small = {"width": 4, "widest": 8}
+    g, d = ganzoo.create("stylegan2_lucid", image_size=16, generator={"z_dim": 8, **generator}, **small)
+    nodes = backward_nodes(d(g(torch.randn(2, 8))).sum())
+    assert any(node.startswith("Convolution") for node in nodes), "this looks at no graph"
+    assert not [node for node in nodes if node.startswith(NOT_DETERMINISTIC)]
+
+
 @pytest.mark.parametrize("name", ["infogan", "vaegan"])
 def test_objectives_are_deterministic_on_cuda(name):
     data = load("digits", image_size=14)

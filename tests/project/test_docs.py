@@ -26,7 +26,8 @@ from ganzoo.testing import check_architecture, check_loss, check_penalty
 from ganzoo.zoo import hookspecs
 from ganzoo.zoo.plugins import HOOKS
 from ganzoo.zoo.registry import SINGULAR
-from mimicry import Mimicry
+from lucid import StyleGAN2
+from residual import Mimicry, MimicryDiscriminator
 
 ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").exists())
 GUIDE = (ROOT / "plugins" / "README.md").read_text()
@@ -188,6 +189,9 @@ class Shell:
         perceptrons = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 784), nn.Sigmoid())
         torch.save(perceptrons.state_dict(), "mlp.pt")
         torch.save({"model_state_dict": Mimicry([4, 4, 4, 4]).state_dict()}, "netG_100000_steps.pth")
+        judge = MimicryDiscriminator([4, 4, 4, 4], flat=2, last=5)
+        torch.save({"model_state_dict": judge.state_dict()}, "netD_100000_steps.pth")
+        StyleGAN2().save("model_150.pt")
         styles: dict[str, Any] = {
             "generator": {"z_dim": 8, "w_dim": 8},
             "channel_base": 64,

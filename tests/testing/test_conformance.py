@@ -25,6 +25,7 @@ SMALL = {
     **{name: {"width": 8} for name in ("dcgan", "infogan", "sngan", "vaegan", "wgan", "wgan_gp")},
     "r3gan": {"width": 16},
     "stylegan2": {"channel_base": 128, "channel_max": 8, "w_dim": 8},
+    "stylegan2_lucid": {"width": 8, "widest": 16, "z_dim": 16, "mapping": 2},
     "vanilla": {"generator": {"hidden": 16}, "discriminator": {"hidden": 16}},
     **offline.SETTINGS,
 }

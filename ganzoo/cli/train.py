@@ -102,7 +102,7 @@ def train(
         "compile": compile_, "start": start, "pack": pack, "eval_every": eval_every,
         "out": None if out is None else str(out),
         "augment": None if not augment else [] if augment == "none" else augment.split(","),
-        "penalties": None if not penalty else [] if penalty == ["none"] else penalty,
+        "penalties": None if not penalty else [spec for spec in penalty if spec != "none"],
     }  # fmt: skip
     settings = _merge_settings(config, set_ or [], flags)
     recipe = recipe or settings.pop("recipe", None)

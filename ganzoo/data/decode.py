@@ -10,6 +10,7 @@ torch, so that a child starts in a quarter of a second.
 import contextlib
 import io
 import json
+import lzma
 import os
 import queue
 import subprocess
@@ -43,6 +44,9 @@ UNREADABLE = (
     SyntaxError,
     RuntimeError,
     Image.DecompressionBombError,
+    NotImplementedError,
+    EOFError,
+    lzma.LZMAError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -153,7 +157,9 @@ class Process:
     ) -> None:
         self.child.communicate()
 
-    def __call__(self, contents: list[bytes], size: int, channels: int, half: str) -> tuple[Pixels, dict[int, str]]:
+    def __call__(
+        self, contents: list[bytes], size: int, channels: int, half: str = ""
+    ) -> tuple[Pixels, dict[int, str]]:
         try:
             _send(self.child.stdin, [size, channels, half], contents)
             failures, (rows,) = _receive(self.child.stdout)

@@ -5,11 +5,12 @@ import os
 import re
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from ganzoo.data.source import Source, file_facts, read_file
+from ganzoo.data.source import Source, check_size, file_facts, read_file
 from ganzoo.errors import DataError
 
 logger = logging.getLogger("ganzoo")
@@ -54,7 +55,7 @@ def open_path(path: Path, split: str | None = None, *, side: str = "", half: str
     if archive:
         members = [archive.getinfo(name) for name in names]
         sizes = [member.file_size for member in members]
-        read = lambda i: archive.read(names[i])  # noqa: E731
+        read = partial(_read_member, archive, members)
         identity = [names, sizes, [member.CRC for member in members]]
     else:
         sizes, times = file_facts([os.path.join(path, name) for name in names])
@@ -67,6 +68,11 @@ def open_path(path: Path, split: str | None = None, *, side: str = "", half: str
     numbers = {folder: i for i, folder in enumerate(classes)}
     labels = np.array([numbers[folder] for folder in folders])
     return Source(str(path), names, read, sum(sizes), identity, labels, _class_names(classes), half)
+
+
+def _read_member(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], i: int) -> bytes:
+    check_size(members[i].file_size)
+    return archive.read(members[i])
 
 
 def _class_names(folders: list[str]) -> list[str]:
@@ -99,8 +105,10 @@ def listing(path: Path) -> tuple[zipfile.ZipFile | None, list[str]]:
     archive = None
     if not path.is_dir():
         try:
+            if path.exists() and not path.is_file():
+                raise OSError("it is no regular file")
             archive = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} is neither a folder nor a zip that can be read: {error}") from error
     prefix = len(os.path.join(path, ""))
     files = (

@@ -1,6 +1,7 @@
 """Single pictures from files, folders and zips, each in a size of its own."""
 
 import logging
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,10 +12,15 @@ from torch import Tensor
 
 from ganzoo.data.decode import UNREADABLE, decode_one, open_image
 from ganzoo.data.folders import SUFFIXES, listing
-from ganzoo.data.source import read_file
+from ganzoo.data.source import check_size, read_file
 from ganzoo.errors import DataError
 
 logger = logging.getLogger("ganzoo")
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    check_size(archive.getinfo(name).file_size)
+    return archive.read(name)
 
 
 class Photos:
@@ -41,7 +47,7 @@ class Photos:
             raise DataError(f"there is no picture, folder or zip {path}")
         else:
             archive, self.names = listing(path)
-            self._read = archive.read if archive else lambda name: read_file(str(path / name))
+            self._read = (lambda name: _member(archive, name)) if archive else lambda name: read_file(str(path / name))
 
     def __len__(self) -> int:
         return len(self.names)

@@ -1,6 +1,7 @@
 """Encoded images, wherever they come from."""
 
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -46,9 +47,32 @@ class Source:
         )
 
 
+LARGEST = 1 << 30
+"""Bytes of an encoded image that is read. Uncompressed, an image of so many bytes has 300 million pixels in colour."""
+
+
 def read_file(path: str) -> bytes:
+    """The bytes of a regular file, possibly behind links: a device or a pipe could go on for ever.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or is larger than `LARGEST`.
+    """
+    facts = os.stat(path)
+    if not stat.S_ISREG(facts.st_mode):
+        raise OSError("it is no regular file")
+    check_size(facts.st_size)
     with open(path, "rb") as file:
         return file.read()
+
+
+def check_size(size: int) -> None:
+    """Check the length of an encoded image, in bytes.
+
+    Raises:
+        OSError: it is larger than `LARGEST`.
+    """
+    if size > LARGEST:
+        raise OSError(f"it has {size:,} bytes, more than any image needs ({LARGEST:,})")
 
 
 def file_facts(paths: list[str]) -> tuple[list[int], list[tuple[int, int]]]:

@@ -14,7 +14,7 @@ from ganzoo.evaluation.evaluator import Evaluator, pixels
 from ganzoo.evaluation.figures_cache import cache_path, read_figures, write_figures
 from ganzoo.evaluation.neighbours import check_picture
 from ganzoo.files import weights_hash
-from ganzoo.sampling.draw import blocks
+from ganzoo.sampling.draw import as_generator, blocks
 from ganzoo.store.results import Result
 from ganzoo.store.runs import load_run
 from ganzoo.store.source import find, from_pretrained, is_model
@@ -35,7 +35,7 @@ def evaluate(
     """Measure one generator. For several, or during training, build an `Evaluator` once.
 
     Args:
-        g: a generator, or a SOURCE, as for `from_pretrained`.
+        g: a generator, a run, or a SOURCE, as for `from_pretrained`.
         data: a data spec, or `ganzoo.Data` with images: the reference, as for `Evaluator`.
         raw: for a run folder, measure the generator that the optimizer updates, not the averaged one.
         device: the device that computes the features and, for a SOURCE, the samples.
@@ -55,6 +55,8 @@ def evaluate(
         CheckpointError: the run folder has no whole checkpoint.
         HubError: the weights cannot be fetched.
     """
+    if not isinstance(g, nn.Module | str | Path):
+        g = as_generator(g)  # of a run
     common: dict[str, Any] = {"device": device, "use_cache": use_cache}
     if isinstance(g, nn.Module):
         evaluator = Evaluator(data, **common, **_shape_of(g), **_with_neighbours(settings, neighbours))

@@ -139,10 +139,8 @@ def render(records: Sequence[Record], encoded: dict[Path, str]) -> str:
 
 def _script(value: Any) -> str:
     """A value as JSON that cannot end the script it stands in."""
-    from markupsafe import Markup
-
     text = json.dumps(value, allow_nan=False)
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _names(records: Sequence[Record]) -> list[str]:

@@ -6,6 +6,7 @@ samples of a seed do not depend on how many are drawn.
 
 import contextlib
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -164,8 +165,8 @@ def blocks(
     Raises:
         SampleError: as `sample`.
     """
-    if n < 1:
-        raise SampleError(f"n must be at least 1, not {n}")
+    if n < 1 or seed < 0:
+        raise SampleError(f"n must be at least 1 and seed at least 0, not {n} and {seed}")
     check_options(g, options)
     inputs = check_inputs(g, n, inputs)
     classes = _padded(g, n, labels)
@@ -217,6 +218,19 @@ def require_no_inputs(g: nn.Module, what: str) -> None:
         raise SampleError(f"{what} is for generators that start from latents alone, and this one translates inputs")
 
 
+def as_generator(g: Any) -> nn.Module:
+    """A generator, or that of a run.
+
+    Raises:
+        SampleError: it is neither.
+    """
+    own = g if isinstance(g, nn.Module) else getattr(g, "generator", None)
+    if not isinstance(own, nn.Module):
+        hint = f": load it first, ganzoo.from_pretrained({str(g)!r})" if isinstance(g, str | os.PathLike) else ""
+        raise SampleError(f"a generator is needed, and this is a {type(g).__name__}{hint}")
+    return own
+
+
 def sample(
     g: nn.Module,
     n: int | None = None,
@@ -229,7 +243,7 @@ def sample(
     """Draw n samples from a generator.
 
     Args:
-        g: a generator, from `create`, `from_pretrained` or a run.
+        g: a generator, from `create` or `from_pretrained`, or a run.
         n: the number of samples; None: as many as inputs.
         seed: of the latents. The same seed gives the same first samples whatever n is.
         labels: for a conditional generator, a class for all samples or one for each, by number or by name; None: the
@@ -247,6 +261,7 @@ def sample(
             not fit.
         ConfigError: the generator refuses the value of an option or the size of inputs.
     """
+    g = as_generator(g)
     if n is None:
         if inputs is None:
             raise SampleError("n is missing: say how many samples to draw")

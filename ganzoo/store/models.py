@@ -11,6 +11,7 @@ A folder may come from anyone. Nothing in it names code to import: the architect
 networks are first built without memory and compared with the file's header, and whatever does not fit is an error.
 """
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,8 @@ from ganzoo.zoo.plugins import registry
 
 Role = Literal["generator", "discriminator"]
 
+MOST_GOLDEN = 64
+"""Golden images that are compared at most."""
 TOLERANCE = 2e-3
 """The largest difference between golden images and those that another machine computes from the same latents."""
 DTYPES = {torch.float32: "F32", torch.int64: "I64", torch.bool: "BOOL", torch.int32: "I32", torch.uint8: "U8"}
@@ -71,6 +74,8 @@ def load_network(folder: Path, role: Role) -> nn.Module:
     if "F32" not in {dtype for dtype, _ in header.values()}:  # all weights are rounded; they are loaded as fp32
         header = {key: ("F32" if dtype == "F16" else dtype, shape) for key, (dtype, shape) in header.items()}
     compare_tensors(header, expected, str(path))
+    if sum(math.prod(shape) for _, shape in header.values()) > path.stat().st_size:  # each number takes a byte at least
+        raise WeightsError(f"{path} is damaged: it claims more numbers than it has bytes")
     module: nn.Module = network(config.architecture, role, {}, getattr(config, role))
     with reading(path):
         tensors = load_file(path)
@@ -146,6 +151,10 @@ def verify(folder: Path) -> dict[str, Any]:
     with reading(folder / GOLDEN):
         tensors = load_file(folder / GOLDEN)
         golden = tensors["images"]
+        if not 0 < len(golden) <= MOST_GOLDEN or not golden.numel():
+            raise WeightsError(
+                f"{folder / GOLDEN} holds {tuple(golden.shape)}, and golden images are 1 to {MOST_GOLDEN}"
+            )
     images = sample(g, len(golden), 0, inputs=tensors.get("inputs"))
     if images.shape != golden.shape:
         raise WeightsError(f"{folder}: images are {tuple(images.shape)}, the golden ones {tuple(golden.shape)}")

@@ -1,6 +1,7 @@
 """The run folder: creating it, writing and loading checkpoints. It holds only safetensors, JSON and PNG files."""
 
 import contextlib
+import hashlib
 import json
 import logging
 import platform
@@ -174,12 +175,17 @@ def save_checkpoint(
             data = temporary / TENSORS
             write_tensors(plain, data)
             files = {TENSORS: {"size": data.stat().st_size, "sha256": file_hash(data)}}
-            content = json.dumps({"format": FORMAT, "step": step, "files": files, **state})
-            (temporary / STATE).write_text(content, encoding="utf-8")
+            content = {"format": FORMAT, "step": step, "files": files, **state}
+            text = json.dumps({**content, "digest": _digest(content)})
+            (temporary / STATE).write_text(text, encoding="utf-8")
     for old in _checkpoints(folder)[KEEP:]:
         if best is None or old.name != step_name(best):
             remove(old)
     return target
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def step_name(step: int) -> str:
@@ -243,12 +249,17 @@ def load_newest(folder: Path) -> Checkpoint | None:
 
 def _checkpoints(folder: Path) -> list[Path]:
     """Newest first."""
-    return sorted((folder / "checkpoints").glob("step-*"), key=lambda path: int(path.name[5:]), reverse=True)
+    paths = [path for path in (folder / "checkpoints").glob("step-*") if re.fullmatch(r"step-\d{7,15}", path.name)]
+    return sorted(paths, key=lambda path: int(path.name[5:]), reverse=True)
 
 
 def _load(path: Path) -> Checkpoint:
     try:
         state = json.loads((path / STATE).read_text(encoding="utf-8"))
+        if not isinstance(state, dict) or type(state["step"]) is not int or step_name(state["step"]) != path.name:
+            raise CheckpointError(f"checkpoint {path} is damaged: {STATE} is not that of this step")
+        if "digest" in state and state.pop("digest") != _digest(state):  # the first version wrote none
+            raise CheckpointError(f"checkpoint {path} is damaged: {STATE} differs from its own digest")
         if state["format"] != FORMAT:
             raise CheckpointError(f"checkpoint {path} has format {state['format']}, this ganzoo reads {FORMAT}")
         for name, facts in state["files"].items():

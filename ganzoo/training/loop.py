@@ -4,13 +4,10 @@ import contextlib
 import dataclasses
 import logging
 import platform
-import signal
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -32,6 +29,7 @@ from ganzoo.training.phases import Phases
 from ganzoo.training.recorder import Log, Recorder, make_evaluator
 from ganzoo.training.settings import Plan, plan
 from ganzoo.training.state import State
+from ganzoo.training.stopping import stop_signals
 from ganzoo.training.warnings import announce
 from ganzoo.zoo.config import TrainConfig
 
@@ -69,23 +67,29 @@ class Run:
     interrupted: bool
     signal: int | None = None
 
+    def __repr__(self) -> str:
+        name = self.config.architecture
+        return f"Run({str(self.folder)!r}, architecture={name!r}, step={self.step}, metrics={self.metrics})"
+
 
 def train(
-    config: TrainConfig,
+    config: TrainConfig | str,
     *,
     resume: bool = False,
     on_log: Callable[[dict[str, Any]], None] | None = None,
     on_step: Callable[[int], None] | None = None,
+    **settings: Any,
 ) -> Run:
     """Train a GAN into a run folder.
 
     Args:
-        config: what to train, and how.
+        config: what to train, and how; or the name of an architecture.
         resume: continue the run in `config.out`, with the same result, bit for bit, as if it had never stopped. If
             there is none yet, start it.
         on_log: called with each line of metrics.jsonl, on the first process: the step, losses, accuracy, real images
             per second, and seconds of training.
         on_step: called after each step with the number of finished steps, on the first process.
+        **settings: with the name of an architecture, settings as of `TrainConfig`, such as `steps=1000`.
 
     Returns:
         The finished run, or an interrupted one after SIGINT, SIGTERM or SIGHUP, which write a checkpoint first.
@@ -96,6 +100,12 @@ def train(
         CheckpointError: the run folder exists, is damaged, or cannot be written.
         TrainingError: a loss or weight became NaN or infinite; the last whole checkpoint is kept.
     """
+    if isinstance(config, str):
+        config = TrainConfig(config, **settings)
+    elif settings:
+        raise ConfigError(
+            f'{next(iter(settings))} belongs into the TrainConfig: train(TrainConfig(...)), or train("dcgan", ...)'
+        )
     device = local_device(choose_device(config.device))
     with preserve_torch(device), fast_arithmetic(device), warnings.catch_warnings():
         # torch.compile reads the gradient of D's input, which is not a leaf and has none.
@@ -187,7 +197,7 @@ def _loop(
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
     g.train()
     d.train()
-    with _stop_signals() as stop:
+    with stop_signals() as stop:
         stopping = False
         while state.step < config.steps and not stopping:
             state.set_schedules()
@@ -305,39 +315,3 @@ def frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
     finally:
         for p, flag in zip(parameters, flags, strict=True):
             p.requires_grad_(flag)
-
-
-class Stop(threading.Event):
-    """Set when training is to stop.
-
-    Attributes:
-        number: that of the signal that asked for it.
-    """
-
-    number: int | None = None
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[Stop]:
-    """An event that the first SIGINT, SIGTERM or SIGHUP sets. The second one has its usual effect."""
-    stop = Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
-    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}  # as under nohup
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        stop.number = number
-        stop.set()
-        signal.signal(number, before[number])
-        logger.info("stopping after this step: writing a checkpoint")
-
-    for number in before:
-        signal.signal(number, handle)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

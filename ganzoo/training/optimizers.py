@@ -1,6 +1,6 @@
 """Optimizers, and their state as named tensors."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,23 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         for key, value in entries.items()
         if value is not None
     }
+
+
+MOMENTS = frozenset({"exp_avg", "exp_avg_sq", "square_avg", "momentum_buffer"})
+"""Entries of the state that have the shape of their parameter; `step` is a scalar."""
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> str:
+    """What is wrong with the state of an optimizer; empty if it fits. Fused kernels trust it, whatever it holds."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for name, value in tensors.items():
+        i, _, key = name.partition(".")
+        if not i.isdecimal() or len(i) > 6 or int(i) >= len(parameters) or key not in {*MOMENTS, "step"}:
+            return f"has {name!r}, which is no state of this run's optimizer"
+        shape = () if key == "step" else tuple(parameters[int(i)].shape)
+        if tuple(value.shape) != shape or value.dtype != torch.float32:
+            return f"has {name} of {value.dtype} {tuple(value.shape)}, not of torch.float32 {shape}"
+    return ""
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

@@ -21,7 +21,7 @@ from ganzoo.training.augment import ADA
 from ganzoo.training.batchnorm import synchronise
 from ganzoo.training.build import Players
 from ganzoo.training.distributed import Reducer, World
-from ganzoo.training.optimizers import load_optimizer, make_optimizer, optimizer_tensors
+from ganzoo.training.optimizers import check_optimizer, load_optimizer, make_optimizer, optimizer_tensors
 from ganzoo.training.schedules import Schedules
 from ganzoo.training.settings import Pretrained
 from ganzoo.zoo.config import TrainConfig
@@ -197,7 +197,12 @@ class State:
         save_checkpoint(folder, self.step, tensors, state, best=None if self.best is None else int(self.best["step"]))
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from a checkpoint."""
+        """Continue from a checkpoint.
+
+        Raises:
+            CheckpointError: something in it does not fit this run. Nothing is loaded then.
+        """
+        self._check(checkpoint)
         self.step, self.best = checkpoint.step, checkpoint.state.get("best")
         self.began_at -= checkpoint.state["seconds"]
         self._keep_names(checkpoint.state["model"].get("classes"))
@@ -210,6 +215,41 @@ class State:
         self.examples = Examples.of(checkpoint.part("examples"))
         self.means.counts = dict(checkpoint.state["counts"])
         self.means.totals = {key: value.to(self.device) for key, value in checkpoint.part("totals").items()}
+
+    def _check(self, checkpoint: Checkpoint) -> None:
+        """Check a whole checkpoint before any of it is loaded."""
+
+        def require(fine: bool, what: str) -> None:
+            if not fine:
+                raise CheckpointError(f"checkpoint {checkpoint.path} {what}: start a new run with another --out")
+
+        state = checkpoint.state
+        for name, module in self.modules.items():
+            own = _shapes(module.state_dict())
+            actual = _shapes(checkpoint.part(name))
+            wrong = next((key for key in {**own, **actual} if own.get(key) != actual.get(key)), None)
+            require(wrong is None, f"does not fit this run at {name}.{wrong}")
+        for name, optimizer in self.optimizers.items():
+            fault = check_optimizer(optimizer, checkpoint.part(name))
+            require(not fault, f"does not fit this run: {name} {fault}")
+        if ADA in self.augmentation:
+            own, actual = _shapes(self.augmentation.state_dict()), _shapes(checkpoint.part("augment"))
+            require(own == actual, "does not fit this run at augment")
+        totals, counts = checkpoint.part("totals"), state.get("counts")
+        require(
+            isinstance(counts, dict)
+            and counts.keys() == totals.keys()
+            and all(type(n) is int and n > 0 for n in counts.values())
+            and not any(total.dim() for total in totals.values()),
+            "has means that belong to nothing",
+        )
+        seconds, best = state.get("seconds"), state.get("best")
+        require(isinstance(seconds, int | float) and 0 <= seconds < math.inf, "has no time of training")
+        require(
+            best is None
+            or (isinstance(best, dict) and best.keys() == {"step", "fid"} and all(map(is_number, best.values()))),
+            "has no step and fid of its best",
+        )
 
     def _keep_names(self, names: list[str] | None) -> None:
         """Keep the names of classes from before this run, or before it was resumed, where the data has none."""
@@ -239,6 +279,11 @@ def not_finite(name: str, step: int, folder: Path) -> TrainingError:
     rest = f"the last whole checkpoint is {checkpoint.path}" if checkpoint else "there was no checkpoint yet"
     hint = "Try a lower --lr, another --loss, or a --penalty such as r1"
     return TrainingError(f"{name} became NaN or infinite by step {step}; {rest}. {hint}")
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of a JSON file is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:

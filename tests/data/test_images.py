@@ -486,3 +486,41 @@ def test_images_in_no_folder_beside_train_are_no_split(tmp_path):
     path = sorted_into(tmp_path, "train", "test")
     Image.new("RGB", (8, 8)).save(path / "cover.png")
     assert len(load(str(path)).items) == 3
+
+
+# Files that are none
+
+
+def test_pipes_devices_and_damaged_members(tmp_path, monkeypatch, caplog):
+    """A pipe and a device could be read for ever, and are not opened at all."""
+    fill = [Image.new("L", (4, 4), i) for i in range(200)]
+    (tmp_path / "set").mkdir()
+    for i, image in enumerate(fill):
+        image.save(tmp_path / "set" / f"{i:03d}.png")
+    os.mkfifo(tmp_path / "set" / "pipe.png")
+    (tmp_path / "set" / "zero.png").symlink_to("/dev/zero")
+    data = load("./set")
+    assert len(data.items) == 200
+    assert caplog.text.count("it is no regular file") == 2
+    os.mkfifo(tmp_path / "pipe.zip")
+    with pytest.raises(DataError, match="it is no regular file"):
+        load("./pipe.zip")
+
+
+def test_a_member_that_claims_too_much_and_one_of_damaged_lzma(tmp_path, monkeypatch, caplog):
+    buffer = io.BytesIO()
+    Image.new("L", (4, 4)).save(buffer, "png")
+    with zipfile.ZipFile(tmp_path / "set.zip", "w", zipfile.ZIP_LZMA) as archive:
+        for i in range(200):
+            archive.writestr(f"{i:03d}.png", buffer.getvalue())
+        archive.writestr("large.png", bytes(10**6))
+        archive.writestr("zz.png", buffer.getvalue())
+    content = bytearray((tmp_path / "set.zip").read_bytes())
+    start = content.index(b"zz.png") + len("zz.png")
+    content[start + 4 : start + 30] = bytes(26)
+    (tmp_path / "set.zip").write_bytes(content)
+    monkeypatch.setattr("ganzoo.data.source.LARGEST", 10**5)
+    data = load("./set.zip")
+    assert len(data.items) == 200
+    assert "it has 1,000,000 bytes, more than any image needs" in caplog.text
+    assert "zz.png" in caplog.text

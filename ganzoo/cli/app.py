@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import sys
+import warnings
 from importlib.metadata import version
 from typing import Annotated, Any, TextIO
 
@@ -71,6 +72,8 @@ def main() -> None:
     sys.stderr = Talk(sys.stderr)
     if sys.stdout is None:  # closed, as by `>&-`
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (it stays open)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # of libraries, about what ganzoo's own messages tell
     logger = logging.getLogger("ganzoo")
     logger.addHandler(_Messages())
     logger.setLevel(logging.INFO if FIRST else logging.WARNING)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ganzoo.cli.output import Json, Quiet, Source, print_json
+from ganzoo.errors import ExportError
 
 SHARED = ("image_size", "channels", "num_classes")
 """The settings in which both networks of an import must agree."""
@@ -159,6 +160,8 @@ def export(
     from ganzoo.exchange.onnx import export_onnx
     from ganzoo.store.source import from_pretrained
 
+    if out.suffix.lower() != ".onnx":
+        raise ExportError(f"{out}: a generator is exported to an .onnx file")
     difference = export_onnx(from_pretrained(source), out, force=force)
     print(f"ganzoo: images within {difference:.1g} of torch's", file=sys.stderr)
     print(out)

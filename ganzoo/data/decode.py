@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ganzoo.data.source import Source
 from ganzoo.errors import DataError
@@ -252,7 +252,11 @@ def open_image(content: bytes, channels: int, least: int | None = None) -> Image
         least: pixels of the shorter side that a large JPEG must keep, which may be halved as it is decoded; None: it
             keeps all of them.
     """
-    with Image.open(io.BytesIO(content)) as opened:
+    try:
+        opened = Image.open(io.BytesIO(content))
+    except UnidentifiedImageError as error:  # whose own message shows an object of Python's
+        raise ValueError("it is no image of a known format") from error
+    with opened:
         if least is not None:
             # libjpeg can halve a large JPEG as it decodes it, here down to twice the size: 3 to 6 times faster, with a
             # mean difference of a quarter of a grey level from resizing the whole image.

@@ -204,6 +204,10 @@ def _path(spec: str) -> Path:
 
 def _check_exists(spec: str, others: Sequence[str] = ()) -> None:
     """Raise an error if a spec is neither the name of data nor a path, with a hint at these names and `others`."""
+    if not spec.strip():
+        raise ConfigError(
+            "--data is empty: name data, or a folder or zip of images" if not others else "--inputs is empty"
+        )
     path = Path(spec).expanduser()
     if spec in registry().data or path.exists():
         return

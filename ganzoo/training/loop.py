@@ -103,9 +103,7 @@ def train(
     if isinstance(config, str):
         config = TrainConfig(config, **settings)
     elif settings:
-        raise ConfigError(
-            f'{next(iter(settings))} belongs into the TrainConfig: train(TrainConfig(...)), or train("dcgan", ...)'
-        )
+        raise ConfigError(f"{next(iter(settings))} is a setting of TrainConfig: set it there")
     device = local_device(choose_device(config.device))
     with preserve_torch(device), fast_arithmetic(device), warnings.catch_warnings():
         # torch.compile reads the gradient of D's input, which is not a leaf and has none.

@@ -227,6 +227,7 @@ def test_columns_of_a_hub_data_set(tmp_path, monkeypatch):
     ("inputs", "options", "error", "message"),
     [
         ("edgs", {}, UnknownNameError, "no inputs are called 'edgs' .*did you mean 'edges'"),
+        ("", {}, ConfigError, "--inputs is empty"),
         ("./none", {}, DataError, "no folder or zip ./none"),
         ("gaussian", {}, ConfigError, "have no names to be paired by"),
         ("column=x", {}, ConfigError, "is a column of a Hub data set, hf:ORG/NAME, which digits is not"),

@@ -12,6 +12,7 @@ from ganzoo.errors import ConfigError, DataError
 from ganzoo.files import tensor_hash
 from ganzoo.rng import Rng, to_device
 from ganzoo.sampling.classes import name_fault
+from ganzoo.sampling.sound import rate_fault
 from ganzoo.sampling.values import from_uint8
 
 
@@ -53,10 +54,11 @@ class Data:
         inputs: what items are translated from, or None: uint8 images (M, C, H, W) or floats (M, ...), as items are.
         classes: the names of the classes, by class number, or None. There may be more than the labels use.
         paired: whether input i belongs to item i, so that M is N. If not, the inputs have an order of their own.
+        rate: of sounds, floats (N, channels, T) in [-1, 1]: their samples a second; None: the items are something else.
 
     Raises:
-        DataError: the items or inputs have another type or shape, the labels or paired inputs another length, or the
-            names of classes are too few, not distinct or not printable.
+        DataError: the items or inputs have another type or shape, the labels or paired inputs another length, the names
+            of classes are too few, not distinct or not printable, or the rate is none of sounds.
     """
 
     items: Tensor | Composed
@@ -64,6 +66,7 @@ class Data:
     inputs: Tensor | Composed | Made | None = None
     classes: Sequence[str] | None = None
     paired: bool = True
+    rate: int | None = None
 
     def __post_init__(self) -> None:
         self.items = _checked("items", self.items)
@@ -78,6 +81,11 @@ class Data:
                 raise DataError(f"there are {len(other)} {name} for {len(self.items)} items: give one for each")
         if self.classes is not None:
             self._check_classes(self.classes)
+        if self.rate is not None:
+            if self.is_image or len(self.items.shape) != 3:
+                raise DataError(f"a rate belongs to sounds, floats (N, channels, T), not {tuple(self.items.shape)}")
+            if fault := rate_fault(self.rate):
+                raise DataError(f"the rate of the sounds {fault}")
 
     def _check_classes(self, classes: Sequence[str]) -> None:
         if self.labels is None:
@@ -91,6 +99,10 @@ class Data:
     @property
     def is_image(self) -> bool:
         return self.items.dtype == torch.uint8
+
+    @property
+    def is_sound(self) -> bool:
+        return self.rate is not None
 
     def digest(self) -> str:
         """SHA-256 of the shape, type and bytes of the items, and of the inputs if there are any, in hexadecimal."""

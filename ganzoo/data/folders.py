@@ -1,4 +1,4 @@
-"""Images in a folder or a zip."""
+"""Images or sounds in a folder or a zip."""
 
 import logging
 import os
@@ -19,6 +19,8 @@ SUFFIXES = frozenset(
     f".{suffix}"
     for suffix in "jpg jpeg jfif png bmp webp gif tif tiff ppm pgm pbm tga avif".split()  # noqa: SIM905
 )
+"""Of images."""
+SOUND = ".wav"
 SPLITS = frozenset(("train", "test", "val", "valid", "validation"))
 """Names of folders that hold a split of a data set and not a class."""
 WHOLE = ""
@@ -26,21 +28,22 @@ WHOLE = ""
 
 
 def open_path(path: Path, split: str | None = None, *, side: str = "", half: str = "") -> Source:
-    """The images in a folder or a zip, sorted by name. Where they lie in several folders, each is a class.
+    """The images or sounds in a folder or a zip, sorted by name. Where they lie in several folders, each is a class.
 
     Args:
         path: the folder or zip.
-        split: which folder of images to use, if they are sorted into train, test or the like; None: train.
+        split: which folder of them to use, if they are sorted into train, test or the like; None: train.
         side: "A" or "B": only the images in the folder of that name, or in trainA, testB and the like; empty: all.
         half: "left" or "right": only that half of each image; empty: all of it.
 
     Raises:
-        DataError: the path is neither a folder nor a zip, or has no images, no such split or no such side.
+        DataError: the path is neither a folder nor a zip, or has neither images nor sounds, or both, or no such split
+            or side.
     """
     archive, names = listing(path)
     splits = _sides(path, names, side) if side else _splits(names)
     if split is not None and split not in splits:
-        hint = "its images are not sorted into train, test, ..."
+        hint = f"its {_kind(names[0])} are not sorted into train, test, ..."
         if splits.keys() - {WHOLE}:
             hint = f"choose from {', '.join(sorted(splits))}"
         raise DataError(f"{path} has no split {split!r}: {hint}")
@@ -48,9 +51,8 @@ def open_path(path: Path, split: str | None = None, *, side: str = "", half: str
         name = split or ("train" if "train" in splits else min(splits))
         names, others = splits[name], " or ".join(sorted(splits.keys() - {name}))
         if others:
-            logger.info(
-                "using the %d images in %s%s/ of %s, not %s (--set data.split)", len(names), name, side, path, others
-            )
+            what = f"{len(names)} {_kind(names[0])} in {name}{side}/ of {path}"
+            logger.info("using the %s, not %s (--set data.split)", what, others)
     read: Callable[[int], bytes]
     if archive:
         members = [archive.getinfo(name) for name in names]
@@ -85,22 +87,36 @@ def _class_names(folders: list[str]) -> list[str]:
     return ["/".join(names[shared:]) or "." for names in parts]
 
 
+def holds_sounds(path: Path) -> bool:
+    """Whether a folder or a zip holds sounds, and not images.
+
+    Raises:
+        DataError: as `open_path`.
+    """
+    return _kind(listing(path)[1][0]) == "sounds"
+
+
+def _kind(name: str) -> str:
+    """What files whose names end as this one does are called in messages."""
+    return "sounds" if os.path.splitext(name)[1].lower() == SOUND else "images"
+
+
 def has_split(path: Path, split: str, side: str = "") -> bool:
     """Whether `open_path` knows that split.
 
     Raises:
-        DataError: the path is neither a folder nor a zip, or has no images or no such side.
+        DataError: the path is neither a folder nor a zip, or has neither images nor sounds, or both, or no such side.
     """
     _, names = listing(path)
     return split in (_sides(path, names, side) if side else _splits(names))
 
 
 def listing(path: Path) -> tuple[zipfile.ZipFile | None, list[str]]:
-    """The zip, or None for a folder, and the sorted names of the images."""
+    """The zip, or None for a folder, and the sorted names of the images or the sounds."""
     hidden = re.compile(r"(^|[/\\])(\.|__MACOSX)")
 
-    def is_picture(name: str) -> bool:
-        return os.path.splitext(name)[1].lower() in SUFFIXES and not hidden.search(name)
+    def is_wanted(name: str) -> bool:
+        return os.path.splitext(name)[1].lower() in {*SUFFIXES, SOUND} and not hidden.search(name)
 
     archive = None
     if not path.is_dir():
@@ -116,16 +132,23 @@ def listing(path: Path) -> tuple[zipfile.ZipFile | None, list[str]]:
         if archive
         else (os.path.join(folder, file)[prefix:] for folder, _, files in os.walk(path) for file in files)
     )
-    names = sorted(filter(is_picture, files))
+    names = sorted(filter(is_wanted, files))
     if not names:
-        raise DataError(f"there are no images in {path}: their names must end in {', '.join(sorted(SUFFIXES))}")
+        raise DataError(
+            f"there are no images in {path}: their names must end in {', '.join(sorted(SUFFIXES))}, those of sounds in "
+            f"{SOUND}"
+        )
+    if (sounds := sum(_kind(name) == "sounds" for name in names)) not in (0, len(names)):
+        raise DataError(
+            f"{path} holds {len(names) - sounds} images and {sounds} sounds ({SOUND}): give them folders of their own"
+        )
     return archive, names
 
 
 def _splits(names: list[str]) -> dict[str, list[str]]:
-    """The names of the images in each split; empty if the images are not sorted into splits.
+    """The names of the files in each split; empty if they are not sorted into splits.
 
-    They are if every image lies in a folder called train, test or the like, below the folders that all names share.
+    They are if every one lies in a folder called train, test or the like, below the folders that all names share.
     """
     parts = [re.split(r"[/\\]", name)[:-1] for name in names]
     shared = next((i for i, same in enumerate(zip(*parts, strict=False)) if len(set(same)) > 1), 0)

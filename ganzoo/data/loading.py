@@ -1,6 +1,6 @@
 """Loading training data from a `--data` spec, and the inputs of a translation from an `--inputs` spec.
 
-A `--data` spec is a registered name (`digits`, `mnist`, ...), a folder or zip of images, or `hf:ORG/NAME`.
+A `--data` spec is a registered name (`digits`, `mnist`, ...), a folder or zip of images or of sounds, or `hf:ORG/NAME`.
 """
 
 import logging
@@ -18,10 +18,11 @@ import torch
 from ganzoo.data.cache import load_images
 from ganzoo.data.dataset import Composed, Data
 from ganzoo.data.decode import Pixels
-from ganzoo.data.folders import has_split, open_path
+from ganzoo.data.folders import has_split, holds_sounds, open_path
 from ganzoo.data.hub_dataset import open_hub
 from ganzoo.data.inputs import KINDS, Made, is_made, luminance
 from ganzoo.data.pairs import pair
+from ganzoo.data.sound import read_sounds
 from ganzoo.data.source import Source
 from ganzoo.errors import ConfigError, DataError, UnknownNameError, did_you_mean
 from ganzoo.sampling.classes import name_fault
@@ -46,25 +47,26 @@ def load(
     inputs: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Data:
-    """Load the data that a spec names, as images of one size, and the inputs of a translation.
+    """Load the data that a spec names, as images of one size or sounds of one length, and the inputs of a translation.
 
     Args:
-        spec: a registered name, a folder or zip of images, or `hf:` and a data set of the Hub or a folder with one.
+        spec: a registered name, a folder or zip of images or of sounds, or `hf:` and a data set of the Hub or a folder
+            with one.
         data_dir: the folder of named data sets, also for downloads.
         image_size: height and width in pixels; None: the data's own, which for a folder is its images' common size, but
-            at most 64, or 64 without one.
-        channels: 1 or 3; None: the data's own.
+            at most 64, or 64 without one. Sounds have none.
+        channels: 1 or 3; None: the data's own. Sounds keep theirs.
         inputs: what the images are translated from; None: nothing, unless named data brings inputs. `edges`, `grey`,
             `masked` or `smaller=K`: made from the images (see `ganzoo.data.inputs`). `left` or `right`: that half of
             each picture, and the images are the other half. `A` or `B`: the images in the folder of that name, or in
             trainA, testB and the like, and the images are in the other one. `column=NAME`: another column of a Hub data
             set. Else a spec as the first one: images of the same names.
-        options: keywords for the loader of named data, or else for `open_path` or `open_hub`, such as
+        options: keywords for the loader of named data, or else for `open_path`, `read_sounds` or `open_hub`, such as
             `{"split": "test"}`. With inputs also `paired` (False: inputs and images do not belong together),
             `input_size` (height and width of inputs in pixels, by default those of the images) and `input_channels`.
 
     Raises:
-        DataError: the data is missing, more than 1 % of the images cannot be read, or inputs and images have no names
+        DataError: the data is missing, more than 1 % of the images or sounds cannot be read, or inputs and images have no names
             in common.
         ConfigError: an option is unknown, or the images cannot have these channels.
         UnknownNameError: the spec is neither a registered name nor a path that exists.
@@ -106,6 +108,10 @@ def _load_items(
         if not isinstance(data, Data):
             raise DataError(f"the loader of {spec!r} returns a {type(data).__name__}: it must return a ganzoo.Data")
         return _fit(data, image_size, channels)
+    if not spec.startswith("hf:") and holds_sounds(_path(spec)):
+        sounds, _ = build(partial(read_sounds, _path(spec)), {}, options, f"the data {spec!r}")
+        classes = _usable(sounds.classes, spec)
+        return Data(torch.from_numpy(sounds.items), sounds.labels, classes=classes, rate=sounds.rate)
     source = _open(spec, options)
     items, skipped = load_images(source, image_size, channels)
     return _data(source, items, skipped)
@@ -121,13 +127,18 @@ def _open(spec: str, options: Mapping[str, Any], **fixed: str) -> Source:
 
 def _data(source: Source, items: Pixels, skipped: list[int]) -> Data:
     """The data of decoded images, whose labels and classes are the source's."""
-    labels, classes = source.labels, source.classes
+    labels, classes = source.labels, _usable(source.classes, source.what)
     if labels is not None and skipped:
         labels = np.delete(labels, skipped)
-    if classes is not None and (fault := name_fault(classes)):
-        logger.warning("the classes of %s have numbers only, no names: %s", source.what, fault)
-        classes = None
     return Data(torch.from_numpy(items), None if labels is None else torch.from_numpy(labels), classes=classes)
+
+
+def _usable(classes: list[str] | None, what: str) -> list[str] | None:
+    """The names of the classes, or None with a warning where they cannot be used."""
+    if classes is not None and (fault := name_fault(classes)):
+        logger.warning("the classes of %s have numbers only, no names: %s", what, fault)
+        return None
+    return classes
 
 
 def _open_both(spec: str, inputs: str, options: Mapping[str, Any]) -> tuple[Source, Source]:

@@ -1,4 +1,4 @@
-"""Encoded images, wherever they come from."""
+"""Encoded images or sounds, wherever they come from."""
 
 import os
 import stat
@@ -14,14 +14,14 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Source:
-    """Encoded images in a fixed order.
+    """Encoded images or sounds in a fixed order.
 
     Attributes:
         what: the source's name in messages.
-        names: a name for each image, for messages.
-        read: the encoded bytes of the i-th image; callable from any thread.
+        names: a name for each of them, for messages.
+        read: the encoded bytes of the i-th; callable from any thread.
         size: the sum of their lengths in bytes.
-        identity: a JSON value that changes whenever any of the images does.
+        identity: a JSON value that changes whenever any of them does.
         labels: class numbers (N,), if there are any.
         classes: the names of the classes, by number, if they have any.
         half: "left" or "right" if that half of each image is one, as in pictures of a pair side by side; else empty.

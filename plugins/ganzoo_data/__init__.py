@@ -1,4 +1,4 @@
-"""Data sets by name: digits and sprites, which need no download, and data sets of torchvision."""
+"""Data sets by name: digits, sprites and tones, which need no download, and data sets of torchvision."""
 
 from ganzoo import Register, hookimpl
 
@@ -17,6 +17,12 @@ def register_data(register: Register) -> None:
         "sprites",
         "ganzoo_data.sprites:sprites",
         summary="10,000 creatures in 8 colours, 32x32 colour; drawn by code",
+        license="Apache-2.0",
+    )
+    register(
+        "tones",
+        "ganzoo_data.tones:tones",
+        summary="4,000 sounds of three pitches, 0.25 s at 4,096 Hz; made by code",
         license="Apache-2.0",
     )
     register(

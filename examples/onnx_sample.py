@@ -1,4 +1,4 @@
-"""Draw images from an exported generator with numpy, onnxruntime and pillow alone, without torch or ganzoo.
+"""Draw images or sounds from an exported generator with numpy, onnxruntime and pillow alone, without torch or ganzoo.
 
 ganzoo export runs/dcgan-digits-001 -o g.onnx
 python examples/onnx_sample.py g.onnx -n 64 --seed 0 -o grid.png
@@ -6,14 +6,15 @@ python examples/onnx_sample.py g.onnx -n 64 --seed 0 -o grid.png
 
 import argparse
 import json
+import wave
 
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 from PIL import Image
 
-parser = argparse.ArgumentParser(description="Draw a grid of images from an ONNX generator.")
+parser = argparse.ArgumentParser(description="Draw a grid of images, or sounds, from an ONNX generator.")
 parser.add_argument("model", help="what `ganzoo export` wrote")
-parser.add_argument("-n", type=int, default=64, help="how many images")
+parser.add_argument("-n", type=int, default=64, help="how many images or sounds")
 parser.add_argument(
     "--class", dest="label", help="name or number of the class of a conditional generator  [default: all in turn]"
 )
@@ -21,7 +22,7 @@ parser.add_argument("--seed", type=int, default=0, help="seed of the latents")
 parser.add_argument(
     "--set", action="append", default=[], metavar="NAME=NUMBER", help="an option of the generator, as truncation=0.7"
 )
-parser.add_argument("-o", "--out", default="grid.png", help="the picture")
+parser.add_argument("-o", "--out", help="the picture, or of sounds the .wav file  [default: grid.png or sounds.wav]")
 arguments = parser.parse_args()
 
 session = onnxruntime.InferenceSession(arguments.model, providers=["CPUExecutionProvider"])
@@ -45,12 +46,20 @@ for name, equals, number in (text.partition("=") for text in arguments.set):
         parser.error(f"there is no option {name}: this generator has {', '.join(options) or 'none'}")
     options[name] = float(number)
 inputs |= {name: np.array(number, np.float32) for name, number in options.items()}
-(images,) = session.run(["images"], inputs)  # (n, channels, height, width)
+(images,) = session.run(None, inputs)  # (n, channels, height, width), or of sounds (n, channels, samples)
 
-n, channels, height, width = images.shape
-columns = int(np.ceil(np.sqrt(n)))
-pixels = np.zeros((-(-n // columns) * columns, height, width, channels), np.uint8)
-pixels[:n] = np.clip(np.round(images * 127.5 + 127.5), 0, 255).transpose(0, 2, 3, 1)
-sheet = pixels.reshape(-1, columns, height, width, channels).swapaxes(1, 2).reshape(-1, columns * width, channels)
-Image.fromarray(sheet.squeeze(-1) if channels == 1 else sheet).save(arguments.out)
-print(arguments.out)
+if "ganzoo.rate" in metadata:
+    out = arguments.out or "sounds.wav"
+    samples = np.clip(np.round(images * 32768), -32768, 32767).astype("<i2")
+    with wave.open(out, "wb") as file:
+        file.setparams((samples.shape[1], 2, int(metadata["ganzoo.rate"]), 0, "NONE", "not compressed"))
+        file.writeframes(samples.transpose(0, 2, 1).tobytes())  # one after the other
+else:
+    out = arguments.out or "grid.png"
+    n, channels, height, width = images.shape
+    columns = int(np.ceil(np.sqrt(n)))
+    pixels = np.zeros((-(-n // columns) * columns, height, width, channels), np.uint8)
+    pixels[:n] = np.clip(np.round(images * 127.5 + 127.5), 0, 255).transpose(0, 2, 3, 1)
+    sheet = pixels.reshape(-1, columns, height, width, channels).swapaxes(1, 2).reshape(-1, columns * width, channels)
+    Image.fromarray(sheet.squeeze(-1) if channels == 1 else sheet).save(out)
+print(out)

@@ -204,12 +204,15 @@ def invert(
     from ganzoo.devices import choose_device
     from ganzoo.latent.invert import invert as find
     from ganzoo.sampling.draw import sample
-    from ganzoo.sampling.pictures import grid, to_uint8
+    from ganzoo.sampling.pictures import grid, is_image, to_uint8
     from ganzoo.store.source import from_pretrained
 
     refuse_existing(out, force)
     g = from_pretrained(source).to(choose_device(device))
-    _, channels, size, _ = sample(g, 1).shape
+    own = sample(g, 1)
+    if not is_image(own):
+        raise SampleError(f"{source} makes samples of shape {tuple(own.shape[1:])}, no images to compare pictures with")
+    _, channels, size, _ = own.shape
     targets = torch.from_numpy(read_images(images, size, channels)).float().div(127.5).sub(1)
     result = find(g, targets, steps=steps, starts=starts, seed=seed, labels=parse_class(g, class_), features=features)
     pairs = torch.stack([targets, result.images.cpu()], 1).flatten(0, 1)

@@ -19,6 +19,7 @@ from ganzoo.cli.latent import (
     short_name,
 )
 from ganzoo.cli.output import Device, Source
+from ganzoo.cli.sounds import refuse_for, write_sounds
 from ganzoo.cli.translate import Translation
 from ganzoo.errors import SampleError
 from ganzoo.files import reason, replacing
@@ -57,7 +58,8 @@ def sample(
         typer.Option(
             "--out",
             "-o",
-            help="grid.png, walk.gif, images.npy, or folder/ for single PNGs. \\[default: named after SOURCE]",
+            help="grid.png, walk.gif, images.npy, or folder/ for single PNGs; of sounds also all.wav, and folder/ for "
+            "single WAVs. \\[default: named after SOURCE]",
         ),
     ] = None,
     inputs: Annotated[
@@ -110,11 +112,13 @@ def sample(
     from ganzoo.sampling.draw import walk as walk_frames
     from ganzoo.sampling.options import check_options
     from ganzoo.sampling.pictures import grid
+    from ganzoo.sampling.sound import rate_of
     from ganzoo.store.source import from_pretrained
 
     options = parse_options(set_)
     g = from_pretrained(source).to(choose_device(device))
     check_options(g, options)
+    refuse_for(rate_of(g), target, moving=walk or mix is not None)
     if inputs is not None:
         require_inputs(g)
     try:
@@ -132,15 +136,15 @@ def sample(
             mixing_sheet(g, mix, seeds, seed, class_, options).save(path)
         elif chosen.seeds or chosen.latents:
             items, labels = chosen.images(g, class_, options)
-            _write(items, path, kind, sum(map(len, items)), labels, grid)
+            _write(g, items, path, kind, sum(map(len, items)), labels, grid)
         else:
-            labels, draw = _labels(g, class_, n, table=kind not in ("folder", ".npy"))
+            labels, draw = _labels(g, class_, n, table=rate_of(g) is None and kind not in ("folder", ".npy"))
             n = n if labels is None else len(labels)
             if walk:
                 _write_walk(path, walk_frames(g, n, frames, seed, labels, **options), draw)
             else:
                 moved = direction and chosen.moved(g, n, seed, labels, options)
-                _write(moved or blocks(g, n, seed, labels, **options), path, kind, n, labels, draw)
+                _write(g, moved or blocks(g, n, seed, labels, **options), path, kind, n, labels, draw)
     except OSError as error:
         raise SampleError(f"{path} cannot be written: {reason(error)}") from error
     print(path)
@@ -155,11 +159,12 @@ def _kind(target: str, n: int, walk: bool) -> str:
     kind = "folder" if target.endswith(("/", os.sep)) or not Path(target).suffix else Path(target).suffix.lower()
     if walk != (kind == ".gif"):
         raise SampleError("a walk is written to a .gif: use --walk with -o walk.gif, or neither")
-    if kind not in ("folder", ".npy", ".gif", *PICTURES):
+    if kind not in ("folder", ".npy", ".gif", ".wav", *PICTURES):
         raise SampleError(
-            f"{target}: images are written to a .png, .jpg or .webp grid, a .npy, a .gif walk or a folder/"
+            f"{target}: images are written to a .png, .jpg or .webp grid, a .npy, a .gif walk or a folder/, and sounds "
+            "to a .wav too"
         )
-    if kind not in ("folder", ".npy") and n > GRID_LIMIT:
+    if kind not in ("folder", ".npy", ".wav") and n > GRID_LIMIT:
         raise SampleError(f"{n} images are too many for one picture (at most {GRID_LIMIT}): write a .npy or a folder/")
     return kind
 
@@ -188,15 +193,21 @@ def _write_walk(path: Path, frames: "Iterator[Tensor]", draw: Draw) -> None:
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=50, loop=0)
 
 
-def _write(items: "Iterable[Tensor]", path: Path, kind: str, n: int, labels: list[int] | None, draw: Draw) -> None:
-    """Write n samples as a grid, a folder of pictures, or an array; the last two block by block, to save memory."""
+def _write(
+    g: "nn.Module", items: "Iterable[Tensor]", path: Path, kind: str, n: int, labels: list[int] | None, draw: Draw
+) -> None:
+    """Write n samples as a picture, a folder of pictures or sounds, or an array; the last two block by block, to save
+    memory."""
     import numpy as np
     from PIL import Image
 
     from ganzoo.sampling.pictures import to_uint8
+    from ganzoo.sampling.sound import rate_of
 
     if kind == ".npy":
         _write_array(path, n, items)
+    elif (rate := rate_of(g)) is not None:
+        write_sounds(g, rate, items, path, kind, n, labels)
     elif kind == "folder":
         path.mkdir(exist_ok=True)
         for i, image in enumerate(image for block in items for image in to_uint8(block)):

@@ -22,7 +22,8 @@ def train(
     data: Annotated[
         str | None,
         typer.Option(
-            help="A name of `ganzoo list --data`, a folder or zip of images, or hf:ORG/NAME. \\[default: digits]"
+            help="A name of `ganzoo list --data`, a folder or zip of images or of .wav files, or hf:ORG/NAME. "
+            "\\[default: the recipe's, or digits]"
         ),
     ] = None,
     data_dir: Annotated[

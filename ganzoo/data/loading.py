@@ -66,8 +66,8 @@ def load(
             `input_size` (height and width of inputs in pixels, by default those of the images) and `input_channels`.
 
     Raises:
-        DataError: the data is missing, more than 1 % of the images or sounds cannot be read, or inputs and images have no names
-            in common.
+        DataError: the data is missing, more than 1 % of the images or sounds cannot be read, or inputs and images have
+            no names in common.
         ConfigError: an option is unknown, or the images cannot have these channels.
         UnknownNameError: the spec is neither a registered name nor a path that exists.
     """

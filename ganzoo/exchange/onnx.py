@@ -28,6 +28,7 @@ from ganzoo.rng import Rng, preserve_torch
 from ganzoo.sampling.classes import class_names
 from ganzoo.sampling.draw import class_count, draw_latent
 from ganzoo.sampling.options import call_options, takes_inputs
+from ganzoo.sampling.sound import rate_of
 
 OPSET = 18
 """The opset in which torch writes its operators; older runtimes know it, and any other would need a conversion."""
@@ -45,10 +46,11 @@ def export_onnx(g: nn.Module, path: Path, *, force: bool = False) -> float:
 
     The file maps `z` (N, z_dim) float32, for a conditional generator `labels` (N,) int64, and for one that translates
     `inputs` (N, C', H', W') float32 in [-1, 1], to `images` (N, C, H, W) float32 in [-1, 1], or beyond if `g.unbounded`
-    is true, for any N and inputs of the size in its settings. Each of the generator's options whose default is
-    a number, such as `truncation`, is an input () float32 too. The metadata holds, as JSON, the generator's settings
-    (`ganzoo.config`), the defaults of these options (`ganzoo.options`), and the names of its classes, if it has any
-    (`ganzoo.classes`), and `ganzoo.version`, but nothing about this machine.
+    is true, for any N and inputs of the size in its settings; a generator of sounds gives `sounds` (N, C, T). Each of
+    the generator's options whose default is a number, such as `truncation`, is an input () float32 too. The metadata
+    holds, as JSON, the generator's settings (`ganzoo.config`), the defaults of these options (`ganzoo.options`), the
+    names of its classes, if it has any (`ganzoo.classes`), the rate of its sounds in Hz (`ganzoo.rate`), and
+    `ganzoo.version`, but nothing about this machine.
 
     Args:
         g: a generator, from `create` or a run. A copy of it is exported, on the CPU and in evaluation mode.
@@ -149,7 +151,7 @@ def _serialize(g: nn.Module, inputs: dict[str, Tensor]) -> bytes:
         _ByPosition(g),
         tuple(inputs.values()),
         input_names=list(inputs),
-        output_names=["images"],
+        output_names=["images" if rate_of(g) is None else "sounds"],
         dynamic_shapes=(tuple({0: "N"} if tensor.dim() else None for tensor in inputs.values()),),
         opset_version=OPSET,
         verbose=False,
@@ -164,6 +166,8 @@ def _serialize(g: nn.Module, inputs: dict[str, Tensor]) -> bytes:
         model.metadata_props["ganzoo.options"] = json.dumps(options)
     if names := class_names(g):
         model.metadata_props["ganzoo.classes"] = json.dumps(names)
+    if rate := rate_of(g):
+        model.metadata_props["ganzoo.rate"] = json.dumps(rate)
     serialized: bytes = program.model_proto.SerializeToString()  # an error above 2 GiB, the limit of one file
     return serialized
 
@@ -177,7 +181,7 @@ def _difference(runtime: ModuleType, path: Path, expected: list[tuple[dict[str, 
     session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     differences = []
     for inputs, images in expected:
-        (outputs,) = session.run(["images"], {name: tensor.numpy() for name, tensor in inputs.items()})
+        (outputs,) = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
         if outputs.shape != images.shape:
             raise ValueError(f"its images are {outputs.shape} in ONNX Runtime and {tuple(images.shape)} in torch")
         scale = max(1.0, images.abs().max().item())

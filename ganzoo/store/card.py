@@ -13,7 +13,7 @@ from ganzoo.zoo.plugins import registry
 
 TEMPLATE = "TEMPLATE.md"
 TASK, TRANSLATION = "unconditional-image-generation", "image-to-image"
-"""The Hub's names of what generators do."""
+"""The Hub's names for what images are made by. It has none for sounds that follow no text."""
 LISTED = 50
 """Names of classes that a card lists."""
 SNIPPET = re.compile(r'from_pretrained\("([^"\n]*)"\)')
@@ -60,7 +60,7 @@ def render_card(
     source = registry().data.get(data)
     names = model.get("classes") or []
     card = ModelCard.from_template(
-        _metadata(model["architecture"], license, data, TASK if inputs is None else TRANSLATION),
+        _metadata(model, license, data, TASK if inputs is None else TRANSLATION),
         template_str=(cards_folder() / TEMPLATE).read_text(encoding="utf-8"),
         name=f"{model['architecture']}.{model['tag']}",
         source=name,
@@ -76,6 +76,7 @@ def render_card(
         unbounded=unbounded,
         inputs=inputs,
         paired=config.get("data_options", {}).get("paired") is not False,
+        rate=model.get("rate"),
         classes=model["generator"].get("num_classes"),
         some_class=json.dumps(min(reversed(names), key=len)) if names else "",  # a short one, for a short line
         class_list=_class_list(names),
@@ -88,15 +89,15 @@ def render_card(
     return str(card).rstrip() + "\n"
 
 
-def _metadata(architecture: str, license: str, data: str, task: str) -> Any:
+def _metadata(model: Mapping[str, Any], license: str, data: str, task: str) -> Any:
     from huggingface_hub import ModelCardData
 
     return ModelCardData(
         library_name="ganzoo",
-        pipeline_tag=task,
+        pipeline_tag=None if "rate" in model else task,
         license=license or None,
         datasets=[data] if data in registry().data else None,
-        tags=["ganzoo", "gan", architecture],
+        tags=["ganzoo", "gan", model["architecture"], *(["audio"] if "rate" in model else [])],
     )
 
 

@@ -14,11 +14,13 @@ from safetensors import SafetensorError
 from ganzoo.errors import WeightsError
 from ganzoo.files import file_hash, reason
 from ganzoo.sampling.classes import name_fault
+from ganzoo.sampling.sound import rate_fault
 
 FORMAT = 1
-"""The format of a folder with weights in fp32 and without names of classes, which version 0.1.0 reads too."""
+"""The format of a folder with weights in fp32, without names of classes and of no sounds, which version 0.1.0 reads
+too."""
 NEWER_FORMAT = 2
-"""Version 0.1.0 would refuse `classes` as unknown, and fp16; at this number it says to upgrade ganzoo."""
+"""Version 0.1.0 would refuse `classes` and `rate` as unknown, and fp16; at this number it says to upgrade ganzoo."""
 CONFIG = "config.json"
 MODEL = "model.safetensors"
 DISCRIMINATOR = "discriminator.safetensors"
@@ -46,6 +48,7 @@ class ModelConfig:
         requires: the "package" of the architecture's plugin and its "version"; empty for one without a package.
         files: "size" in bytes and "sha256" of each other file, by name.
         classes: the names of the generator's classes, if they have any.
+        rate: of a generator of sounds: their samples a second.
     """
 
     architecture: str
@@ -55,6 +58,7 @@ class ModelConfig:
     requires: dict[str, str]
     files: dict[str, dict[str, Any]]
     classes: list[str] | None = None
+    rate: int | None = None
 
 
 @contextlib.contextmanager
@@ -139,7 +143,7 @@ def parse_config(content: Mapping[str, Any], where: str) -> ModelConfig:
     kinds: dict[str, type] = {
         "architecture": str, "tag": str, "generator": dict, "discriminator": dict, "requires": dict, "files": dict,
     }  # fmt: skip
-    optional = {"format", "digest"} if content["format"] == FORMAT else {"format", "digest", "classes"}
+    optional = {"format", "digest"} if content["format"] == FORMAT else {"format", "digest", "classes", "rate"}
     for key in content.keys() - kinds.keys() - optional:
         raise WeightsError(f"{where} has an unknown key {key!r}")
     for key, kind in kinds.items():
@@ -154,7 +158,9 @@ def parse_config(content: Mapping[str, Any], where: str) -> ModelConfig:
     _check_files(content["files"], where)
     if "classes" in content:
         _check_classes(content["classes"], content["generator"].get("num_classes"), where)
-    return ModelConfig(**{key: content[key] for key in kinds}, classes=content.get("classes"))
+    if "rate" in content and (fault := rate_fault(content["rate"])):
+        raise WeightsError(f"{where}: 'rate' {fault}")
+    return ModelConfig(**{key: content[key] for key in (*kinds, "classes", "rate") if key in content})
 
 
 def _check_classes(classes: Any, count: Any, where: str) -> None:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from ganzoo.errors import GanzooError, WeightsError
 from ganzoo.sampling.classes import name_classes
 from ganzoo.sampling.draw import sample
+from ganzoo.sampling.sound import set_rate
 from ganzoo.store.manifest import (
     CONFIG,
     DISCRIMINATOR,
@@ -85,6 +86,7 @@ def load_network(folder: Path, role: Role) -> nn.Module:
     module.load_state_dict(tensors)
     if role == "generator":
         name_classes(module, config.classes)
+        set_rate(module, config.rate)
     return module.eval()
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ganzoo.errors import CheckpointError, ConfigError
 from ganzoo.files import file_hash, reason, remove, replacing, write_tensors, write_text
 from ganzoo.sampling.classes import name_classes
+from ganzoo.sampling.sound import set_rate
 from ganzoo.zoo.config import TrainConfig
 from ganzoo.zoo.networks import network
 
@@ -224,6 +225,7 @@ def load_run(folder: Path, part: Literal["ema", "generator"] = "ema") -> nn.Modu
     g: nn.Module = network(model["architecture"], "generator", {}, model["generator"])
     g.load_state_dict(checkpoint.part(part))
     name_classes(g, model.get("classes"))
+    set_rate(g, model.get("rate"))
     return g.eval()
 
 

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from ganzoo.errors import WeightsError
 from ganzoo.files import reason, replacing, weights_hash, write_tensors
 from ganzoo.rng import Rng
+from ganzoo.sampling import pictures, sound
 from ganzoo.sampling.classes import class_names, name_classes
 from ganzoo.sampling.draw import BLOCK, draw_latent, sample
 from ganzoo.sampling.examples import Examples
 from ganzoo.sampling.options import takes_inputs
-from ganzoo.sampling.pictures import is_image, overview
+from ganzoo.sampling.sound import rate_of, set_rate
 from ganzoo.store.card import render_card, source_name, with_scores
 from ganzoo.store.manifest import (
     CARD,
@@ -92,6 +93,7 @@ def save_pretrained(
         networks[role] = network(model["architecture"], role, {}, model[role])  # type: ignore[arg-type]
         networks[role].load_state_dict(checkpoint.part(part))
     name_classes(networks["generator"], model.get("classes"))
+    set_rate(networks["generator"], model.get("rate"))
     return write_model(
         Path(folder),
         model["architecture"],
@@ -149,9 +151,8 @@ def write_model(
         "discriminator": dict(discriminator_config),
         "requires": _requirement(architecture),
     }
-    names = class_names(g)
-    content |= {"format": NEWER_FORMAT} if names or half else {}
-    content |= {"classes": names} if names else {}
+    newer = {key: value for key, value in (("classes", class_names(g)), ("rate", rate_of(g))) if value}
+    content |= newer | ({"format": NEWER_FORMAT} if newer or half else {})
     parse_config({**content, "files": {MODEL: {"size": 0, "sha256": "0" * 64}}}, f"the configuration of {architecture}")
     path = folder.as_posix()
     try:
@@ -188,10 +189,11 @@ def _requirement(architecture: str) -> dict[str, str]:
 def _write_samples(
     g: nn.Module, folder: Path, examples: Examples | None
 ) -> tuple[tuple[int, ...], tuple[int, ...] | None, str]:
-    """Write golden latents, inputs of a translation, and their images, and the grid of samples if they can be drawn.
+    """Write golden latents, inputs of a translation and their images or sounds, and a picture of samples if they can
+    be drawn.
 
     Returns:
-        The shape of one item, that of one input of a translation, and the name of the grid; empty where there is none.
+        The shape of one item, that of one input of a translation, and the picture's name; empty where there is none.
     """
     inputs = None
     if takes_inputs(g):
@@ -202,8 +204,12 @@ def _write_samples(
     tensors = {"z": z[:count], "images": images, **({} if inputs is None else {"inputs": inputs})}
     write_tensors({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / GOLDEN)
     picture = None
-    if is_image(images):
-        picture = overview(g) if inputs is None else examples and examples.picture(g)
+    if inputs is not None:
+        picture = examples and examples.picture(g)
+    elif rate_of(g) is not None:
+        picture = sound.overview(g)
+    elif pictures.is_image(images):
+        picture = pictures.overview(g)
     if picture:
         picture.save(folder / PICTURE)
     return tuple(images.shape[1:]), None if inputs is None else tuple(inputs.shape[1:]), PICTURE if picture else ""

@@ -63,7 +63,8 @@ def from_pretrained(source: str, *, revision: str | None = None, local_files_onl
 
     Returns:
         The generator, in evaluation mode on the CPU, with its settings as `.config` and the names of its classes, if
-        they have any, as `.class_names`. It maps latents (N, z_dim) to items (N, ...) in [-1, 1], images (N, C, H, W).
+        they have any, as `.class_names`. It maps latents (N, z_dim) to items (N, ...) in [-1, 1], images (N, C, H, W),
+        or sounds (N, C, T), whose rate in Hz is `.sampling_rate`.
 
     Raises:
         UnknownNameError: there are no registered weights of that name.

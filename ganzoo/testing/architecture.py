@@ -22,7 +22,7 @@ from ganzoo.zoo.plugins import registry
 
 
 def check_architecture(
-    name: str, *, data: str = "digits", inputs: str | None = None, processes: bool = False, **settings: Any
+    name: str, *, data: str | None = None, inputs: str | None = None, processes: bool = False, **settings: Any
 ) -> None:
     """Check that a registered architecture keeps the plugin contract.
 
@@ -30,7 +30,7 @@ def check_architecture(
 
     Args:
         name: the architecture.
-        data: the data spec, as for training.
+        data: the data spec, as for training; None: that of the default recipe, or "digits".
         inputs: the spec of the inputs, as for training, for an architecture that translates.
         processes: also train one step on two processes, which takes some seconds. The plugin must be installed.
         **settings: settings as for `ganzoo.create`. Small networks make the checks fast: `width=8`, `image_size=32`.
@@ -121,9 +121,11 @@ def _check_forward(subject: Subject) -> None:
 
 
 def _check_range(subject: Subject) -> None:
-    """Images lie in [-1, 1] for any weights, unless the generator says otherwise, and have values of both signs."""
-    if not subject.data.is_image:
+    """Images and sounds lie in [-1, 1] for any weights, unless the generator says otherwise, and have values of both
+    signs."""
+    if not (subject.data.is_image or subject.data.is_sound):
         return
+    what, kind = ("pixels", "images") if subject.data.is_image else ("samples", "sounds")
     unbounded: object = getattr(subject.g, "unbounded", False)
     require(
         isinstance(unbounded, bool), f"the generator of {subject.name} has unbounded={unbounded!r}: say True or False"
@@ -132,20 +134,20 @@ def _check_range(subject: Subject) -> None:
     for factor in (1, 10, 100):
         g = _scaled(subject.g, factor)
         fake = subject.run("generator", g, factor * z if (z := subject.latent()).is_floating_point() else z)
-        pixels = fake[fake.isfinite()]
+        values = fake[fake.isfinite()]
         require(
-            factor > 1 or pixels.numel(),
-            f"the generator of {subject.name} makes NaN or infinite pixels with its initial weights: check its layers",
+            factor > 1 or values.numel(),
+            f"the generator of {subject.name} makes NaN or infinite {what} with its initial weights: check its layers",
         )
-        lowest, highest = min(lowest, pixels.min().item()), max(highest, pixels.max().item())
+        lowest, highest = min(lowest, values.min().item()), max(highest, values.max().item())
     require(
         unbounded or max(-lowest, highest) <= 1,
-        f"the generator of {subject.name} makes pixels from {lowest:.3g} to {highest:.3g}: images lie in [-1, 1], "
-        "so end it with a Tanh, or set `unbounded = True` in its class, for pixels to be cut off",
+        f"the generator of {subject.name} makes {what} from {lowest:.3g} to {highest:.3g}: {kind} lie in [-1, 1], "
+        f"so end it with a Tanh, or set `unbounded = True` in its class, for {what} to be cut off",
     )
     require(
         lowest < 0 < highest,
-        f"the generator of {subject.name} makes only pixels from {lowest:.3g} to {highest:.3g}: images lie in "
+        f"the generator of {subject.name} makes only {what} from {lowest:.3g} to {highest:.3g}: {kind} lie in "
         "[-1, 1], so end it with a Tanh (or return 2 * sigmoid - 1)",
     )
 
@@ -240,31 +242,33 @@ def _check_layout_and_precision(subject: Subject) -> None:
 
 
 def _check_sizes(subject: Subject) -> None:
-    """Networks that take `image_size` and `channels` obey them, or raise a ConfigError."""
-    if not subject.data.is_image:
+    """Networks that take `image_size`, or for sounds `length`, and `channels` obey them, or raise a ConfigError."""
+    if not (subject.data.is_image or subject.data.is_sound):
         return
-    _, channels, size, _ = subject.data.items.shape
-    for change in ({"image_size": 2 * size}, {"channels": 4 - channels if channels in (1, 3) else 1}):
+    _, channels, *sides = subject.data.items.shape
+    side, factor = ("image_size", 2) if subject.data.is_image else ("length", 4)
+    for change in ({side: factor * sides[0]}, {"channels": 4 - channels if channels in (1, 3) else 1}):
         if not change.keys() <= subject.g.config.keys() & subject.d.config.keys():
             continue
-        shared = {"image_size": size, "channels": channels, **change}
+        shared = {side: sides[0], "channels": channels, **change}
         inputs = subject.inputs() if takes_inputs(subject.g) else None
         if inputs is not None and inputs.dim() == 4:
-            inputs = inputs.repeat_interleave(factor := shared["image_size"] // size, 2).repeat_interleave(factor, 3)
+            times = shared[side] // sides[0]
+            inputs = inputs.repeat_interleave(times, 2).repeat_interleave(times, 3)
             shared |= {"input_channels": inputs.shape[1], "input_size": inputs.shape[2]}
         try:
             g, d = (
-                network(subject.name, role, shared, {k: v for k, v in module.config.items() if k not in SHARED})
+                network(subject.name, role, shared, {k: v for k, v in module.config.items() if k not in shared})
                 for role, module in subject.networks.items()
             )
         except ConfigError:
             continue  # a network may refuse a size
         fake = subject.run("generator", g, subject.latent(), inputs=inputs)
-        shape = (shared["channels"], shared["image_size"], shared["image_size"])
+        shape = (shared["channels"], *[shared[side]] * len(sides))
         require(
             tuple(fake.shape[1:]) == shape,
             f"the generator of {subject.name} makes {tuple(fake.shape[1:])} with settings for {shape}: obey "
-            "image_size and channels, or raise ganzoo.ConfigError for values that it does not support",
+            f"{side} and channels, or raise ganzoo.ConfigError for values that it does not support",
         )
         with explaining(f"the discriminator of {subject.name} with {change} fails on {tuple(fake.shape)}"):
             subject.call(d, fake, inputs=inputs)

@@ -28,12 +28,12 @@ Role = Literal["generator", "discriminator"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
-def configure(name: str, data: str, inputs: str | None, settings: Mapping[str, Any], out: Path) -> TrainConfig:
+def configure(name: str, data: str | None, inputs: str | None, settings: Mapping[str, Any], out: Path) -> TrainConfig:
     """A configuration for two steps of the default recipe with small batches.
 
     Args:
         name: the architecture.
-        data: the data spec.
+        data: the data spec; None: the recipe's.
         inputs: the spec of the inputs.
         settings: settings as for `ganzoo.create`; each network gets those that it takes.
         out: the run folder.
@@ -47,7 +47,7 @@ def configure(name: str, data: str, inputs: str | None, settings: Mapping[str, A
     with explaining(f"{name} cannot be built"):
         modules = create(name, **settings)
     with explaining(f"the recipe 'default' of {name} is not valid"):
-        config = TrainConfig(name, data=data, inputs=inputs)
+        config = TrainConfig(name, inputs=inputs, **({} if data is None else {"data": data}))
     networks: dict[str, dict[str, Any]] = {}
     for role, module in zip(ROLES, modules, strict=True):
         own = {key: value for key, value in settings.items() if key in module.config and key not in SHARED}

@@ -15,6 +15,7 @@ from ganzoo.rng import Rng
 from ganzoo.sampling.classes import name_classes
 from ganzoo.sampling.draw import class_count, draw_latent, generate
 from ganzoo.sampling.options import takes_inputs
+from ganzoo.sampling.sound import set_rate
 from ganzoo.sampling.values import from_uint8
 from ganzoo.training.augment import ADA, Augmentation
 from ganzoo.training.objective import Loss, Objective, Penalty
@@ -33,7 +34,7 @@ class Players:
     """Both networks, with random weights and on the CPU, and their objective.
 
     Attributes:
-        g: the generator, with the names of its classes if the data has them.
+        g: the generator, with the names of its classes and the rate of its sounds if the data has them.
         d: the discriminator.
         loss: the adversarial loss.
         penalties: the penalties of D.
@@ -53,9 +54,10 @@ def load_data(config: TrainConfig) -> Data:
     """The data to train on.
 
     Raises:
+        ConfigError: there are sounds, and an image_size or another number of channels.
         DataError, ConfigError, UnknownNameError: as `ganzoo.data.load`.
     """
-    return load(
+    data = load(
         config.data,
         config.data_dir,
         image_size=config.image_size,
@@ -63,6 +65,10 @@ def load_data(config: TrainConfig) -> Data:
         inputs=config.inputs,
         options=config.data_options,
     )
+    if data.is_sound and (config.image_size is not None or config.channels not in (None, data.items.shape[1])):
+        own = f"no image_size, and {data.items.shape[1]} as channels"
+        raise ConfigError(f"the data {config.data!r} holds sounds, which have {own}: leave both out")
+    return data
 
 
 def build_players(config: TrainConfig, data: Data) -> Players:
@@ -85,11 +91,14 @@ def build_players(config: TrainConfig, data: Data) -> Players:
         z = draw_latent(g, 1, Rng(config.seed, 0, "shape"))
         shape = tuple(generate(evaluated, z, inputs=given).shape[1:])
     if shape != tuple(data.items.shape[1:]):
+        size, setting = ("length", "data.length") if data.is_sound else ("image_size", "image_size and channels")
+        advice = f"set {setting}" if size in g.config else f"it takes no {size}, so take another architecture"  # type: ignore[operator]
         raise ConfigError(
             f"the generator of {config.architecture} makes items of shape {shape}, the data has "
-            f"{tuple(data.items.shape[1:])}: set image_size and channels, or take other data"
+            f"{tuple(data.items.shape[1:])}: {advice}, or take other data"
         )
     name_classes(g, None if class_count(g) is None or data.classes is None else data.classes[: class_count(g)])
+    set_rate(g, data.rate)
     return Players(g, d, loss, penalties, augmentation, objective)
 
 
@@ -131,16 +140,18 @@ def _build_networks(config: TrainConfig, data: Data) -> tuple[nn.Module, nn.Modu
         if height != width:
             raise ConfigError(f"the data's images are {height}x{width}: choose a square with --image-size")
         shared = {"image_size": height, "channels": channels}
+    elif data.is_sound:
+        shared = {"channels": data.items.shape[1], "length": data.items.shape[2]}
     if data.inputs is not None and data.inputs.dtype == torch.uint8:
         shared |= {"input_channels": data.inputs.shape[1], "input_size": data.inputs.shape[2]}
     classes = _count_classes(config, data)
     if classes is not None:
         shared["num_classes"] = classes
     g = network(config.architecture, "generator", shared, config.generator)
-    packed = {**shared, "channels": shared["channels"] * config.pack} if data.is_image else shared
+    packed = {**shared, "channels": shared["channels"] * config.pack} if "channels" in shared else shared
     d = network(config.architecture, "discriminator", packed, config.discriminator)
     if config.pack > 1 and d.config.get("channels") != packed.get("channels", 0):
-        raise ConfigError("packing needs images, and a discriminator that takes channels: leave --pack out")
+        raise ConfigError("packing needs images or sounds, and a discriminator that takes channels: leave --pack out")
     for role, module in (("generator", g), ("discriminator", d)):
         own = module.config.get("num_classes")
         if own == classes:

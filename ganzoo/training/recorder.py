@@ -14,7 +14,7 @@ from ganzoo.evaluation.evaluator import Evaluator
 from ganzoo.evaluation.features import choose_features
 from ganzoo.files import replacing
 from ganzoo.report.page import RunPage
-from ganzoo.sampling.pictures import overview
+from ganzoo.sampling import pictures, sound
 from ganzoo.store.runs import append_metrics, save_picture, step_name
 from ganzoo.store.save import save_pretrained
 from ganzoo.training.distributed import World
@@ -52,7 +52,8 @@ class Recorder:
         on_log: Callable[[Log], None] | None,
     ) -> None:
         self.config, self.folder, self.state, self.world, self.on_log = config, folder, state, world, on_log
-        self.draws = data.is_image and world.writes
+        self.draws = (data.is_image or data.is_sound) and world.writes
+        self.overview = sound.overview if data.is_sound else pictures.overview
         self.evaluator = evaluator
         self.warnings = TrainingWarnings(config, data)
         self.page = RunPage(folder)
@@ -104,11 +105,11 @@ class Recorder:
         state.began_at += time.perf_counter() - began_at  # measuring is not training
 
     def sample(self) -> None:
-        """Write the grid of samples of this step, always from the same latents, and the run's page."""
+        """Write the picture of samples of this step, always from the same latents, and the run's page."""
         if self.draws:
             self.state.refresh()
             g, seed, examples = self.state.ema, self.config.seed, self.state.examples
-            if picture := overview(g, seed) if examples is None else examples.picture(g, seed):
+            if picture := self.overview(g, seed) if examples is None else examples.picture(g, seed):
                 save_picture(self.folder, self.state.step, picture)
         if self.world.writes:
             self.page.write()

@@ -33,11 +33,13 @@ class Pretrained:
         generator: the weights of the generator.
         discriminator: those of the discriminator; None where it was not published.
         classes: the names of the generator's classes.
+        rate: the sampling rate of its sounds.
     """
 
     generator: StateDict = None
     discriminator: StateDict = None
     classes: list[str] | None = None
+    rate: int | None = None
 
 
 @dataclass(frozen=True)
@@ -151,4 +153,4 @@ def _start_from(config: TrainConfig, source: str) -> tuple[TrainConfig, Pretrain
         settings["conditional"] = True
     for key in ("image_size", "channels"):
         settings[key] = getattr(config, key) or model["generator"].get(key)
-    return config.replace(**settings), Pretrained(generator, discriminator, model.get("classes"))
+    return config.replace(**settings), Pretrained(generator, discriminator, model.get("classes"), model.get("rate"))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ganzoo.errors import CheckpointError, ConfigError, TrainingError
 from ganzoo.sampling.classes import class_names, name_classes
 from ganzoo.sampling.examples import Examples
+from ganzoo.sampling.sound import rate_of
 from ganzoo.sampling.statistics import estimate_statistics
 from ganzoo.store.models import compare_tensors
 from ganzoo.store.runs import Checkpoint, load_newest, save_checkpoint
@@ -95,6 +96,9 @@ class State:
         if pretrained.classes and world.writes:
             _warn_of_moved(pretrained.classes, class_names(self.g) or [], f"{config.start}")
         self._keep_names(pretrained.classes)
+        if pretrained.rate not in (None, rate_of(self.g)) and world.writes:
+            change = f"{pretrained.rate} Hz, and those of the data {rate_of(self.g)} Hz"
+            logger.warning("the sounds of %s have %s, so what it learned changes its pitch", config.start, change)
         if world.size > 1:
             synchronise(self.g)
             synchronise(self.d)
@@ -193,6 +197,7 @@ class State:
         tensors |= {f"totals.{key}": value for key, value in self.means.totals.items()}
         model: dict[str, Any] = {"architecture": self.config.architecture}
         model |= {"generator": self.g.config, "discriminator": self.d.config, "classes": class_names(self.g)}
+        model |= {"rate": rate_of(self.g)}
         state = {"seconds": self.seconds, "counts": self.means.counts, "model": model, "best": self.best}
         save_checkpoint(folder, self.step, tensors, state, best=None if self.best is None else int(self.best["step"]))
 

@@ -97,7 +97,7 @@ class TrainConfig:
     architecture: str
     recipe: str = "default"
     # data
-    data: str = "digits"  # a registered name, a folder or zip of images, or hf:ORG/NAME
+    data: str = "digits"  # a registered name, a folder or zip of images or of .wav files, or hf:ORG/NAME
     data_dir: str = "data"  # the folder of named data sets, also for downloads
     data_options: dict[str, Any] = field(default_factory=dict)  # keywords for the loader of the data
     inputs: str | None = None  # what a translation starts from: edges, grey, masked, smaller=4, left, A, a folder, ...

@@ -22,6 +22,7 @@ import ganzoo
 import ganzoo.testing
 import nvidia
 from ganzoo.data.loading import load
+from ganzoo.sampling.sound import write_wav
 from ganzoo.testing import check_architecture, check_loss, check_penalty
 from ganzoo.zoo import hookspecs
 from ganzoo.zoo.plugins import HOOKS
@@ -94,11 +95,13 @@ def python_of(text: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
-    """A tiny run, and the cache that all commands share."""
+    """A tiny run of images and one of sounds, and the cache that all commands share."""
     folder = tmp_path_factory.mktemp("docs")
     small = {"width": 4, "hidden": 16}
     settings = {"steps": 2, "batch_size": 8, "generator": small, "discriminator": small, "out": str(folder / "run")}
     ganzoo.train(ganzoo.TrainConfig("dcgan", **settings))
+    sound = {"generator": {"width": 2}, "discriminator": {"width": 2}, "out": str(folder / "sound")}
+    ganzoo.train(ganzoo.TrainConfig("wavegan", **{**settings, **sound, "conditional": True}))
     return folder
 
 
@@ -139,7 +142,7 @@ class Shell:
         for word in words:
             found = re.match(r"(runs/[\w-]+)(/checkpoints/step-\d+)?$", word)
             if found and not Path(found[1]).exists():
-                shutil.copytree(self.shared / "run", found[1])
+                shutil.copytree(self.shared / ("sound" if "wavegan" in word else "run"), found[1])
             if found and found[2]:
                 (Path(found[1]) / "checkpoints" / "step-0000002").rename(word)
 
@@ -157,6 +160,14 @@ class Shell:
                 name.parent.mkdir(parents=True, exist_ok=True)
                 Image.new("RGB", (40, 32), (16 * i, 0, 0)).save(name)
             return words
+        if words[place] == "sounds/":
+            for i in range(16):
+                path = Path(words[place]) / f"class{i % 2}" / f"{i}.wav"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_wav(path, [torch.rand(1, 5000) - 0.5], 16000 if i else 48000)
+            return words
+        if words[place] == "tones":
+            return words
         words[place] = "digits"
         options = [i for i, word in enumerate(words) if word.startswith("data.")]
         return [word for i, word in enumerate(words) if i not in options and i + 1 not in options]
@@ -165,7 +176,7 @@ class Shell:
         Path("mine.json").write_text('{"steps": 7}')
         if "--resume" in words:
             self.supply_runs(["runs/dcgan-digits-001"])
-        small = ["--batch-size", "8"] if "photos/" in words else []
+        small = ["--batch-size", "8"] if {"photos/", "sounds/"} & {*words} else []
         return [*self.supply_data(words), *small, *([] if "--dry-run" in words else ["--dry-run"])]
 
     def before_sample(self, words: list[str]) -> list[str]:

@@ -125,6 +125,22 @@ def test_an_imported_stylegan2_there_and_back(server, ganzoo_cli, tmp_path):
     )
 
 
+def test_a_generator_of_sounds_there_and_back(server, ganzoo_cli, tmp_path):
+    small = {"generator": {"width": 2}, "discriminator": {"width": 2}}
+    run = ganzoo.train(ganzoo.TrainConfig("wavegan", steps=1, batch_size=4, conditional=True, out="run", **small))
+    pushed = publish.push(run, f"{ORG}/wavegan.tones", license="apache-2.0", discriminator=True)
+    source = f"hf-hub:{ORG}/wavegan.tones@{pushed.commit}"
+    code, _, err = ganzoo_cli("verify", source)
+    assert code == 0, err
+    g = ganzoo.from_pretrained(source)
+    assert (g.sampling_rate, g.class_names) == (4096, ["low", "middle", "high"])
+    assert torch.equal(ganzoo.sample(g, 3, labels="high"), ganzoo.sample(run.generator, 3, labels=2))
+    code, out, err = ganzoo_cli("sample", source, "-n", "2", "-o", "x.wav")
+    assert (code, out) == (0, "x.wav\n"), err
+    tuned = ganzoo.train(ganzoo.TrainConfig("wavegan", steps=1, batch_size=4, start=source, out="tuned"))
+    assert tuned.generator.config["width"] == tuned.discriminator.config["width"] == 2
+
+
 def test_a_pinned_cached_revision_needs_no_request(server, pushed, run):
     source = f"hf-hub:{REPO}@{pushed.commit}"
     first = ganzoo.sample(ganzoo.from_pretrained(source), 3)

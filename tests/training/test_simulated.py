@@ -52,7 +52,8 @@ def small(name):
         "stylegan2": {"channel_base": 128, "channel_max": 8},
     }.get(name, {"width": 4})
     networks = {"generator": size, "discriminator": size, **offline.SETTINGS.get(name, {})}
-    return {"architecture": name, "data": "few", "penalties": penalties, **networks}
+    data = "few_tones" if name == "wavegan" else "few"
+    return {"architecture": name, "data": data, "penalties": penalties, **networks}
 
 
 def configure(out, **settings):
@@ -123,11 +124,16 @@ def assert_like_the_cpu(settings, device="cuda", memory=2**33):
 def register_data(register):
     register("few", few, summary="some digits", features="mnist")
     register("stacked", stacked, summary="three digits in one image")
+    register("few_tones", few_tones, summary="some short tones")
 
 
 def few():
     digits = load("digits")
     return Data(digits.items[:300], digits.labels[:300])
+
+
+def few_tones():
+    return load("tones", options={"n": 100, "length": 256})
 
 
 def stacked():

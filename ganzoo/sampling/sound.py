@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from ganzoo.errors import SampleError
-from ganzoo.sampling.classes import class_names
 from ganzoo.sampling.draw import class_count, sample
+from ganzoo.sampling.pictures import LONGEST_LABEL, row_names
 
 FASTEST = 1_000_000
 """The highest sampling rate, in Hz. Sound cards end at 768,000."""
@@ -77,7 +77,7 @@ def write_wav(path: Path, sounds: Iterable[Tensor], rate: int) -> None:
         for i, sound in enumerate(chain([first], sounds)):
             if i:
                 file.writeframesraw(bytes(2 * len(sound) * round(SILENCE * rate)))
-            samples = sound.detach().float().mul(32768).round().clamp(-32768, 32767)
+            samples = sound.detach().float().nan_to_num().mul(32768).round().clamp(-32768, 32767)
             file.writeframesraw(samples.t().cpu().numpy().astype("<i2").tobytes())
 
 
@@ -94,7 +94,7 @@ def sheet(sounds: Tensor, rate: int, names: Sequence[str] | None = None) -> Imag
         SampleError: these are no sounds.
     """
     _check(sounds.shape[1:])
-    waves = sounds.detach().float().mean(1).cpu()
+    waves = sounds.detach().float().mean(1).clamp(-1, 1).nan_to_num().cpu()
     n = len(waves)
     columns = min(n, 2 if n <= 16 else 4)
     width, height = 2 * (LEFT + WIDTH + RIGHT), TOP + HEIGHT + BOTTOM
@@ -105,7 +105,7 @@ def sheet(sounds: Tensor, rate: int, names: Sequence[str] | None = None) -> Imag
         _panel(picture, x + LEFT, y + TOP, _waveform(samples.numpy()), seconds, ("1", "0", "-1"))
         spectrum = (f"{rate / 2:g} Hz", f"{rate / 4:g}", "0")
         _panel(picture, x + 2 * LEFT + WIDTH + RIGHT, y + TOP, _spectrogram(samples), seconds, spectrum)
-        text = names[i] if names else str(i)
+        text = names[i][:LONGEST_LABEL] if names else str(i)
         ImageDraw.Draw(picture).text((x + LEFT, y + TOP - 3), text, "black", _font(), anchor="ls")
     return picture
 
@@ -133,9 +133,8 @@ def _check(shape: Sequence[int]) -> None:
 
 
 def titles(g: nn.Module, labels: Sequence[int]) -> list[str]:
-    """The name of the class of each sound, or its number where it has none."""
-    names = class_names(g)
-    return [f"class {label}" if names is None else names[label] for label in labels]
+    """The name of the class of each sound in the letters of Pillow's font, or its number where it has none."""
+    return row_names(g, labels) or [f"class {label}" for label in labels]
 
 
 def _font() -> Any:
@@ -158,11 +157,11 @@ def _panel(picture: Image.Image, left: int, top: int, plot: Image.Image, seconds
 
 
 def _waveform(samples: "np.ndarray[Any, np.dtype[np.float32]]") -> Image.Image:
-    """A plot of samples (T,) from -1 to 1: a line in each column from the lowest of its samples to the highest."""
+    """A plot of samples (T,) in [-1, 1]: a line in each column from the lowest of its samples to the highest."""
     plot = Image.new("RGB", (WIDTH, HEIGHT), "white")
     draw = ImageDraw.Draw(plot)
     draw.line((0, HEIGHT // 2, WIDTH, HEIGHT // 2), "lightgray")
-    y = (1 - samples.clip(-1, 1)) / 2 * (HEIGHT - 1)
+    y = (1 - samples) / 2 * (HEIGHT - 1)
     starts = np.arange(WIDTH) * len(samples) // WIDTH
     after = y[np.minimum([*starts[1:], len(samples)], len(samples) - 1)]  # joins a column to the next one
     highest, lowest = (

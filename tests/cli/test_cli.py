@@ -352,7 +352,7 @@ def test_help_shows_defaults_and_optional_parts(ganzoo_cli):
     """rich takes words in brackets for markup, and drops them."""
     _, out, _ = ganzoo_cli("train", "--help")
     words = " ".join(out.replace("│", " ").split())
-    for part in ("[default: digits]", "NAME[=WEIGHT[@EVERY]]"):
+    for part in ("[default: the recipe's, or digits]", "NAME[=WEIGHT[@EVERY]]"):
         assert part in words
 
 

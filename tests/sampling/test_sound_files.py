@@ -87,6 +87,8 @@ def test_silence_and_very_short_sounds_can_be_drawn():
     waveform, spectrogram = panels(sheet(torch.zeros(1, 1, 5000), 8000), columns=1)
     assert heights(waveform).max() == 1
     assert np.unique(spectrogram[1:-1, 1:-1].reshape(-1, 3), axis=0).tolist() == [[0, 0, 4]]
+    broken = torch.tensor([float("nan"), float("inf"), 1e38, -3.0] * 64)
+    assert heights(panels(sheet(broken[None, None], 8000), columns=1)[0]).max() == HEIGHT
     for length in (1, 16, 64):
         assert sheet(torch.ones(1, 1, length), 8000).size == CELL
 
@@ -126,6 +128,9 @@ def test_the_overview_shows_each_class():
     assert overview(g).size == numbered.size == (2 * CELL[0], 4 * CELL[1])
     assert overview(g) != numbered
     assert sound.titles(g, [2, 0]) == ["high", "low"]
+    name_classes(g, ["été", "犬", "x" * 200])
+    assert sound.titles(g, [0, 1]) == ["ete", "class 1"]
+    assert overview(g).size == numbered.size
     many, _ = ganzoo.create("wavegan", length=64, width=1, num_classes=40)
     set_rate(many, 8000)
     assert overview(many).size == (4 * CELL[0], 8 * CELL[1])  # the first 32

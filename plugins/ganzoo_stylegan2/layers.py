@@ -6,6 +6,7 @@ https://arxiv.org/abs/1710.10196, section 4.1).
 
 import math
 from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -74,8 +75,8 @@ class Dense(nn.Module):
 class Filter(nn.Module):
     """The low-pass filter, by which images and feature maps are enlarged and reduced.
 
-    It is a depthwise convolution, which has a deterministic backward on CUDA, and never one with a stride, which torch
-    lacks a fast kernel for in bf16 on CPUs.
+    It is a depthwise convolution with its own derivative, since torch's is slow in bf16 if there is a stride, and its
+    second derivative convolves channel by channel.
     """
 
     kernel: Tensor
@@ -89,15 +90,15 @@ class Filter(nn.Module):
 
     def blur(self, x: Tensor, padding: int, gain: float = 1.0) -> Tensor:
         """(N, C, H, W) to (N, C, H + 2 padding - 3, W + 2 padding - 3)."""
-        return _depthwise(x, self.kernel * gain, padding)
+        return _resample(x, self, Way("blur", gain, padding))
 
     def enlarge(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, 2H, 2W)."""
-        return _depthwise(interpolate(x, scale_factor=2.0), self.rest, 1)
+        return _resample(x, self, Way("enlarge"))
 
     def reduce(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, H/2, W/2)."""
-        return self.blur(x, padding=1)[:, :, ::2, ::2]
+        return _resample(x, self, Way("reduce"))
 
     def smooth(self, x: Tensor, *, mirror: bool) -> Tensor:
         """The filter [1, 2, 1] along each axis. Beyond the border the last pixels are mirrored, or else repeated.
@@ -114,8 +115,39 @@ class Filter(nn.Module):
         return self.smooth(interpolate(x, scale_factor=2.0), mirror=False)
 
 
-def _depthwise(x: Tensor, kernel: Tensor, padding: int) -> Tensor:
-    return conv2d(x, kernel.to(x.dtype).expand(x.shape[1], -1, -1, -1), padding=padding, groups=x.shape[1])
+class Way(NamedTuple):
+    """One of the filter's methods, a factor, and the padding."""
+
+    kind: str
+    gain: float = 1.0
+    padding: int = 1
+
+    def adjoint(self) -> "Way":
+        """The derivative, which is another way, since each is linear and the filter symmetric."""
+        if self.kind == "blur":
+            return Way("blur", self.gain, 3 - self.padding)
+        return Way("reduce", 4 * self.gain) if self.kind == "enlarge" else Way("enlarge", self.gain / 4)
+
+
+class _Resample(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, filter: Filter, way: Way) -> Tensor:
+        ctx.filter, ctx.way = filter, way
+        kernel = filter.kernel
+        if way.kind == "enlarge":
+            x, kernel = interpolate(x, scale_factor=2.0), filter.rest
+        kernel = (kernel * way.gain).to(x.dtype).expand(x.shape[1], -1, -1, -1)
+        stride = 2 if way.kind == "reduce" else 1
+        return conv2d(x, kernel, stride=stride, padding=way.padding, groups=x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return _resample(gradient, ctx.filter, ctx.way.adjoint()), None, None
+
+
+def _resample(x: Tensor, filter: Filter, way: Way) -> Tensor:
+    y: Tensor = _Resample.apply(x, filter, way)
+    return y
 
 
 class Conv(nn.Module):

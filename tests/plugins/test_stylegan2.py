@@ -47,6 +47,14 @@ def test_resampling_is_upfirdn(size):
         assert torch.allclose(filter.reduce(x), reference(x, down=2, padding=(1, 1)))
 
 
+@pytest.mark.parametrize("way", ["enlarge", "reduce", "blur 1", "blur 2"])
+def test_resampling_has_derivatives(way):
+    name, *padding = way.split()
+    resample, x = getattr(Filter(), name), torch.randn(2, 3, 6, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: resample(x, *map(int, padding)) ** 2, x)
+    assert torch.autograd.gradgradcheck(lambda x: resample(x, *map(int, padding)) ** 2, x)
+
+
 @pytest.mark.parametrize("resample", [None, "up"])
 @pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("demodulate", [True, False])

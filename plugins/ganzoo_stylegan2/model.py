@@ -344,4 +344,8 @@ class Discriminator(nn.Module):
             embedded: Tensor = self.mapping(None, labels)
         return (logits * embedded).sum(1) / math.sqrt(embedded.shape[1])
 
+    def keeps_groups(self, n: int) -> bool:
+        """Whether n images and n others have the same groups in one batch as in two, and so the same logits."""
+        return self.group == 1 or (not self.strided and n % self.group == 0)
+
     from_foreign = staticmethod(discriminator_from_foreign)

@@ -51,7 +51,14 @@ class StyleGAN2(Objective, nn.Module):
         self.register_buffer("path_mean", torch.zeros(()))
 
     def discriminator_loss(self, g: nn.Module, d: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        return super().discriminator_loss(_Mixing(self, g, batch.rng), d, batch)
+        """As in the standard objective. D judges both kinds in one batch where that gives the same logits, because it
+        takes less time than two."""
+        keeps_groups = getattr(d, "keeps_groups", lambda n: False)
+        joint, self.joint = self.joint, self.joint or keeps_groups(len(batch.real) // self.pack)
+        try:
+            return super().discriminator_loss(_Mixing(self, g, batch.rng), d, batch)
+        finally:
+            self.joint = joint
 
     def generator_loss(self, g: nn.Module, d: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """As in the standard objective. It also logs `path_length`, the mean of |J^T y|, and `path`, the weighted term,

@@ -5,8 +5,9 @@ import torch
 from torch.nn.functional import conv2d, pad
 
 import ganzoo
-from ganzoo import Batch, ConfigError, Rng, TrainConfig
+from ganzoo import Batch, ConfigError, Objective, Rng, TrainConfig
 from ganzoo.training.objective import Loss
+from ganzoo_losses.losses import NonSaturating
 from ganzoo_stylegan2.layers import GAIN, Conv, Filter, Modulated, noise_like, seeds_of, spread
 from ganzoo_stylegan2.objective import StyleGAN2
 
@@ -166,6 +167,23 @@ def test_groups_of_one_leave_the_logits_independent():
 
 def batch_of(n=6, step=0):
     return Batch(torch.randn(n, 3, 16, 16), torch.randn(n, 8), step, Rng(0, step, "g"))
+
+
+@pytest.mark.parametrize(
+    ("n", "group", "strided", "calls"),
+    [(8, 4, False, [16]), (6, 1, False, [12]), (6, 4, False, [6, 6]), (8, 4, True, [8, 8])],
+)
+def test_d_judges_both_kinds_at_once_where_groups_stay_together(n, group, strided, calls):
+    g, d = small(discriminator={"group": group, "strided": strided})
+    sizes, losses = [], []
+    d.register_forward_pre_hook(lambda _, arguments: sizes.append(len(arguments[0])))
+    for objective in (StyleGAN2, Objective):
+        batch, loss = batch_of(n), NonSaturating()
+        batch.fakes = torch.randn(n, 3, 16, 16, generator=torch.Generator().manual_seed(0), requires_grad=True)
+        batch.real = batch.fakes.detach().flip(0)
+        losses.append(objective(loss).discriminator_loss(g, d, batch)[0])
+    assert sizes == [*calls, n, n]
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-5)
 
 
 def test_path_lengths_are_the_norm_of_the_derivative():

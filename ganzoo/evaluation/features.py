@@ -28,6 +28,10 @@ GENERAL = "tf_efficientnet_lite0"
 """timm's model for all data that names no features of its own. It takes a fourteenth of Inception v3's operations."""
 CHUNK = 8
 """Images for each thread of a CPU that go through timm's models at once: their activations fit into its cache."""
+LEAST_SIDE = 64
+"""Pixels to which smaller images are enlarged before timm's models compute feature maps of them."""
+INCEPTION_MAPS = ("MaxPool_1", "MaxPool_2", "Mixed_6e", "Mixed_7c")
+"""The layers of Inception v3 whose maps are used: the ends of its four blocks, of 73, 35, 17 and 8 pixels a side."""
 
 
 class Extractor(nn.Module):
@@ -37,13 +41,19 @@ class Extractor(nn.Module):
         name: the extractor's name in the protocol.
         resize: how it resizes images, for the protocol.
         by_channel: whether its features are those of the single channels, concatenated.
+        has_maps: whether it has `maps`, by which a perceptual distance is computed.
     """
 
     name: str
     resize: str
     by_channel = False
+    has_maps = False
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        raise NotImplementedError
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The feature maps (N, K, H', W') of images (N, C, H, W) of floats in [0, 255], at several resolutions."""
         raise NotImplementedError
 
 
@@ -53,6 +63,7 @@ class MnistFeatures(Extractor):
     name = "mnist"
     resize = f"{SIZE}x{SIZE}, bilinear, antialiased"
     by_channel = True
+    has_maps = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,9 +72,21 @@ class MnistFeatures(Extractor):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         n, channels = images.shape[:2]
-        x = _resized(images.flatten(0, 1).unsqueeze(1).float(), (SIZE, SIZE), "bilinear") / 127.5 - 1
-        features, logits = self.net(x)
+        features, logits = self.net(_single_channels(images.float()))
         return features.reshape(n, -1), logits.reshape(n, channels, -1)
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The maps after each convolution and its pooling, with those of an image's channels below each other."""
+        x, maps = _single_channels(images), []
+        for block in self.net.body[:-1]:
+            x = block(x)
+            maps.append(x.unflatten(0, images.shape[:2]).transpose(1, 2).flatten(2, 3))
+        return maps
+
+
+def _single_channels(images: Tensor) -> Tensor:
+    """Each channel of images (N, C, H, W) in [0, 255] as an image of digits, (N * C, 1, 28, 28) in [-1, 1]."""
+    return _resized(images.flatten(0, 1).unsqueeze(1), (SIZE, SIZE), "bilinear") / 127.5 - 1
 
 
 class InceptionFeatures(Extractor):
@@ -76,6 +99,7 @@ class InceptionFeatures(Extractor):
 
     name = "inception"
     resize = "299x299, bilinear as in TensorFlow 1"
+    has_maps = True
 
     def __init__(self, file: str | None) -> None:
         super().__init__()
@@ -95,6 +119,20 @@ class InceptionFeatures(Extractor):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features, logits = self.net(_three_channels(images))
         return features, logits.unsqueeze(1)
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The maps of `INCEPTION_MAPS`. The library takes uint8 images, so gradients do not reach them."""
+        maps: list[Tensor] = []
+        handles = [
+            getattr(self.net, name).register_forward_hook(lambda _layer, _inputs, output: maps.append(output))
+            for name in INCEPTION_MAPS
+        ]
+        try:
+            self.net(_three_channels(images.round().byte()))
+        finally:
+            for handle in handles:
+                handle.remove()
+        return maps
 
 
 def _inception_file(url: str) -> Path:
@@ -151,6 +189,7 @@ class TimmFeatures(Extractor):
         self.size: tuple[int, int] = tuple(config["input_size"][1:])
         self.mode = "bilinear" if config["interpolation"] == "bilinear" else "bicubic"
         self.resize = f"{self.size[0]}x{self.size[1]}, {self.mode}, antialiased"
+        self.has_maps = hasattr(self.net, "forward_intermediates")
         self.register_buffer("mean", 255 * torch.tensor(config["mean"]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(config["std"]).view(1, 3, 1, 1), persistent=False)
 
@@ -178,6 +217,17 @@ class TimmFeatures(Extractor):
         x = _resized(_three_channels(images).float(), self.size, self.mode)
         features: Tensor = self.net((x - self.mean) / self.std)
         return features.flatten(1)
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The maps of all resolutions. Images keep their size if it is at least 64 pixels; only models that take images
+        of one size, as transformers do, get them in that."""
+        x = _three_channels(images)
+        if self.net.pretrained_cfg.get("fixed_input_size"):
+            x = _resized(x, self.size, self.mode)
+        elif x.shape[2] < LEAST_SIDE:
+            x = interpolate(x, (LEAST_SIDE, LEAST_SIDE), mode="bilinear", antialias=True)
+        maps: list[Tensor] = self.net.forward_intermediates((x - self.mean) / self.std, intermediates_only=True)
+        return maps
 
 
 def _cannot_fetch(model: str, error: Exception) -> str:

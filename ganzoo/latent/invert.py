@@ -5,17 +5,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from ganzoo.errors import EvaluationError, SampleError
-from ganzoo.evaluation.features import GENERAL, TimmFeatures
+from ganzoo.evaluation.features import GENERAL, Extractor, extractor
+from ganzoo.evaluation.perceptual import Perceptual
 from ganzoo.latent.latents import Latents, has_styles, render, to_latents
 from ganzoo.progress import counting
 from ganzoo.rng import Rng
 from ganzoo.sampling.draw import Labels, class_count, class_labels, draw_latent, generate, generating
 
-LEAST_SIDE = 64
-"""Pixels to which smaller images are enlarged before the network of the perceptual distance sees them."""
 CANDIDATES = 512
 """Random latents among which the starts are chosen."""
 RAMP_UP, RAMP_DOWN, CALM = 0.05, 0.25, 0.75
@@ -39,41 +37,6 @@ class Inversion:
     latents: Latents
     images: Tensor
     distances: Tensor
-
-
-class Perceptual(nn.Module):
-    """A distance of images by the feature maps of one of timm's models, in the manner of LPIPS (Zhang et al. 2018,
-    https://arxiv.org/abs/1801.03924) without learned weights: the mean square of the differences between maps whose
-    channels are normalised at each position, summed over the resolutions.
-
-    Args:
-        spec: "timm:NAME" or "timm:NAME=FILE", or "auto" or "auto=FILE" for the features of `ganzoo eval`.
-
-    Raises:
-        EvaluationError: the spec names other features, or the weights cannot be loaded.
-    """
-
-    def __init__(self, spec: str) -> None:
-        super().__init__()
-        name, _, file = spec.partition("=")
-        if name != "auto" and not name.startswith("timm:"):
-            raise EvaluationError(f"a perceptual distance takes auto[=FILE], timm:NAME[=FILE] or none, not {spec!r}")
-        self.features = TimmFeatures(GENERAL if name == "auto" else name.removeprefix("timm:"), file or None)
-        self.features.eval().requires_grad_(False)
-
-    def maps(self, images: Tensor) -> list[Tensor]:
-        """The feature maps (N, C, H, W) of images (N, C, H, W) in [-1, 1]."""
-        x = images.clamp(-1, 1).expand(-1, 3, -1, -1)
-        if x.shape[2] < LEAST_SIDE:
-            x = interpolate(x, (LEAST_SIDE, LEAST_SIDE), mode="bilinear", antialias=True)
-        x = ((x + 1) * 127.5 - self.features.mean) / self.features.std
-        maps: list[Tensor] = self.features.net.forward_intermediates(x, intermediates_only=True)
-        return [one / (one.square().sum(1, keepdim=True) + 1e-8).sqrt() for one in maps]
-
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """The distances (N,) of images (N, C, H, W)."""
-        pairs = zip(self.maps(a), self.maps(b), strict=True)
-        return torch.stack([(x - y).square().sum(1).mean((1, 2)) for x, y in pairs]).sum(0)
 
 
 def invert(
@@ -111,7 +74,7 @@ def invert(
     if steps < 1 or starts < 1 or not lr > 0:
         raise SampleError(f"steps and starts are at least 1 and lr is above 0, not {steps}, {starts} and {lr}")
     with generating(g) as device:
-        perceptual = None if features == "none" else Perceptual(features).to(device)
+        perceptual = None if features == "none" else Perceptual(_features(features)).to(device)
         targets, n = images.to(device, torch.float32), len(images)
         begun, mean, deviation = _starts(g, targets, starts, seed, _classes(g, n, labels))
         targets = targets.repeat(starts, 1, 1, 1)
@@ -136,6 +99,18 @@ def invert(
         distances = _distances(drawn, targets, perceptual).reshape(starts, n)
     best = distances.argmin(0).cpu() * n + torch.arange(n)
     return Inversion(ends[best], drawn[best.to(drawn.device)], distances.amin(0).cpu())
+
+
+def _features(spec: str) -> Extractor:
+    """The features of a perceptual distance. Others than timm's have no gradients, or none for photographs.
+
+    Raises:
+        EvaluationError: the spec names other features, or the weights cannot be loaded.
+    """
+    name, _, _ = spec.partition("=")
+    if name != "auto" and not name.startswith("timm:"):
+        raise EvaluationError(f"a perceptual distance takes auto[=FILE], timm:NAME[=FILE] or none, not {spec!r}")
+    return extractor(f"timm:{GENERAL}{spec.removeprefix('auto')}" if name == "auto" else spec)
 
 
 def _classes(g: nn.Module, n: int, labels: Labels | None) -> Tensor | None:

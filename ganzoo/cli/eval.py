@@ -3,12 +3,13 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ganzoo.cli.output import Device, Json, print_json, print_table
-from ganzoo.errors import EvaluationError, WeightsError
+from ganzoo.errors import ConfigError, EvaluationError, WeightsError
+from ganzoo.zoo.command import parse_assignment
 
 if TYPE_CHECKING:
     from ganzoo.store.results import Result
@@ -36,11 +37,21 @@ def eval_(
             metavar="SPEC", help="Other real images, for the floor. \\[default: the other part of data with splits]"
         ),
     ] = None,
+    inputs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC", help="What the images are translated from, as in training. \\[default: the data's]"
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="data.KEY=VALUE", help="An option of the data, as in training. Repeatable."),
+    ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
-            help="Any of fid,kid,is,prdc,diversity,modes,neighbours; 'default' is what the data allows, without the "
-            "last. \\[default: default]"
+            help="Any of fid,kid,is,prdc,diversity,modes, of pairs also l1,psnr,ssim,perceptual, and neighbours; "
+            "'default' is what the data allows, without the last. \\[default: default]"
         ),
     ] = None,
     features: Annotated[
@@ -55,8 +66,8 @@ def eval_(
         typer.Option(
             "-n",
             min=1,
-            help="Number of samples. \\[default: 5000 or as many as held-out images; for mnist features 10000, "
-            "or 26000 in colour]",
+            help="Number of samples. \\[default: 5000 or as many as held-out images or inputs; for mnist features "
+            "10000, or 26000 in colour]",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the latents.")] = 0,
@@ -101,9 +112,9 @@ def eval_(
     if data is not None and len(saved) < len(sources):
         measured = evaluate_sources(
             [source for source in sources if source not in saved], data, data_dir=data_dir, split=split,
-            held_out=held_out, metrics=None if metrics is None else metrics.split(","), features=features, n=n,
-            seed=seed, raw=raw, device=choose_device(device), precision=precision, use_cache=not no_cache,
-            neighbours=neighbours,
+            held_out=held_out, inputs=inputs, data_options=_data_options(set_ or []),
+            metrics=None if metrics is None else metrics.split(","), features=features, n=n, seed=seed, raw=raw,
+            device=choose_device(device), precision=precision, use_cache=not no_cache, neighbours=neighbours,
         )  # fmt: skip
         for model, result in zip(models, measured, strict=False):
             record_result(model, result)
@@ -113,6 +124,20 @@ def eval_(
         print_json([result.to_dict() for result in results])
         return
     _print_results(results)
+
+
+def _data_options(assignments: list[str]) -> dict[str, Any]:
+    """The options of the data in --set.
+
+    Raises:
+        ConfigError: an assignment is of something else.
+    """
+    options = {}
+    for key, value in map(parse_assignment, assignments):
+        if not key.startswith("data."):
+            raise ConfigError(f"--set takes options of the data here, such as data.paired=false, not {key}")
+        options[key.removeprefix("data.")] = value
+    return options
 
 
 def _own_model(source: str) -> Path:
@@ -134,7 +159,7 @@ def _own_model(source: str) -> Path:
 
 
 def _print_results(results: "list[Result]") -> None:
-    """Print a row for each result, with the floor below, and the protocol to stderr."""
+    """Print a row for each result, with the floor and the baseline below, and the protocol to stderr."""
     known = dict.fromkeys(name for result in results for name in result.values)
     names = [name for name in known if not name.endswith(("_perfect", "_std"))]
     table: list[tuple[str, ...]] = [("", *names)]
@@ -152,8 +177,12 @@ def _print_results(results: "list[Result]") -> None:
             cells.append(cell)
         kind = result.weights.get("kind")
         table.append((f"{result.source} ({kind})" if kind else result.source, *cells))
-    if floor := results[0].floor:
-        cells = [f"{floor[name]:.4g}" if name in floor else "-" for name in names]
-        table.append((f"floor: {results[0].floor_images}", *cells))
+    first = results[0]
+    for title, figures in (
+        (f"floor: {first.floor_images}", first.floor),
+        (f"baseline: {first.baseline_name}", first.baseline),
+    ):
+        if figures:
+            table.append((title, *(f"{figures[name]:.4g}" if name in figures else "-" for name in names)))
     print_table(table)
-    print(f"protocol: {json.dumps(results[0].protocol)}", file=sys.stderr)
+    print(f"protocol: {json.dumps(first.protocol)}", file=sys.stderr)

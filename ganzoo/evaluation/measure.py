@@ -2,19 +2,22 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from ganzoo.data.dataset import Data
+from ganzoo.data.inputs import is_made
 from ganzoo.errors import EvaluationError
-from ganzoo.evaluation.evaluator import Evaluator, pixels
+from ganzoo.evaluation.evaluator import Evaluator
+from ganzoo.evaluation.extraction import pixels
 from ganzoo.evaluation.figures_cache import cache_path, read_figures, write_figures
 from ganzoo.evaluation.neighbours import check_picture
-from ganzoo.files import weights_hash
 from ganzoo.sampling.draw import as_generator, blocks
+from ganzoo.sampling.options import takes_inputs
 from ganzoo.store.results import Result
 from ganzoo.store.runs import load_run
 from ganzoo.store.source import find, from_pretrained, is_model
@@ -42,13 +45,14 @@ def evaluate(
         use_cache: keep the reference, and the result of a SOURCE, in the cache folder.
         neighbours: a file for a picture of the samples that are nearest to images of the reference, as for
             `Evaluator.__call__`. It adds "neighbours" to the metrics.
-        **settings: `data_dir`, `split`, `held_out`, `metrics`, `features`, `n`, `seed` and `precision` of `Evaluator`.
+        **settings: `data_dir`, `split`, `held_out`, `inputs`, `data_options`, `metrics`, `features`, `n`, `seed` and
+            `precision` of `Evaluator`. The sizes of images and inputs are the generator's.
 
     Returns:
         The figures, with their protocol and the floor.
 
     Raises:
-        EvaluationError: the generator cannot be measured, as for `Evaluator`.
+        EvaluationError, SampleError, ConfigError: the generator cannot be measured, as for `Evaluator`.
         DataError: the data is missing or cannot be read.
         UnknownNameError: there are no weights or no data of that name.
         WeightsError: the model folder is damaged or does not fit.
@@ -59,7 +63,8 @@ def evaluate(
         g = as_generator(g)  # of a run
     common: dict[str, Any] = {"device": device, "use_cache": use_cache}
     if isinstance(g, nn.Module):
-        evaluator = Evaluator(data, **common, **_shape_of(g), **_with_neighbours(settings, neighbours))
+        settings = {**_shape_of(g, settings.get("inputs")), **_with_neighbours(settings, neighbours)}
+        evaluator = Evaluator(data, **common, **settings)
         return evaluator(g, neighbours=neighbours)
     return evaluate_sources([str(g)], data, raw=raw, neighbours=neighbours, **common, **settings)[0]
 
@@ -79,12 +84,12 @@ def evaluate_sources(
     if neighbours is not None and len(sources) > 1:
         raise EvaluationError(f"{neighbours} can show the neighbours of one SOURCE, not of {len(sources)}")
     settings = _with_neighbours(settings, neighbours)
-    evaluators: dict[tuple[int | None, int], Evaluator] = {}
+    evaluators: dict[tuple[int | None, ...], Evaluator] = {}
     results = []
     for source, g in _generators(sources, raw):
         g.to(device)
-        shape = _shape_of(g)
-        key = (shape["image_size"], shape["channels"])
+        shape = _shape_of(g, settings.get("inputs"))
+        key = tuple(shape.values())
         if key not in evaluators:
             evaluators[key] = Evaluator(data, device=device, use_cache=use_cache, **shape, **settings)
         results.append(_measure(evaluators[key], g, source, "raw" if raw else "ema", neighbours))
@@ -110,13 +115,12 @@ def _generators(sources: Sequence[str], raw: bool) -> Iterator[tuple[str, nn.Mod
 
 def _measure(evaluator: Evaluator, g: nn.Module, source: str, kind: str, neighbours: str | Path | None) -> Result:
     """The result of a generator, computed, or from the cache if there is nothing to draw."""
-    weights = {"sha256": weights_hash(g), "kind": kind}
     network = [f"{type(g).__module__}.{type(g).__qualname__}", g.config]
-    protocol = evaluator.protocol_of(g)
-    key = [network, weights, evaluator.metrics, protocol, evaluator.device.type]
+    empty = evaluator.result_of(g, {}, source=source, kind=kind)
+    key = [network, empty.weights, evaluator.metrics, empty.protocol, evaluator.device.type]
     path = cache_path("result", key, "json")
     if neighbours is None and evaluator.use_cache and (values := read_figures(path)):
-        return Result(source, weights, values, evaluator.floor, protocol)
+        return replace(empty, values=values)
     logger.info("measuring %d samples of %s", evaluator.n, source)
     result = evaluator(g, source=source, kind=kind, neighbours=neighbours)
     if evaluator.use_cache:
@@ -124,6 +128,16 @@ def _measure(evaluator: Evaluator, g: nn.Module, source: str, kind: str, neighbo
     return result
 
 
-def _shape_of(g: nn.Module) -> dict[Literal["image_size", "channels"], Any]:
-    _, channels, height, width = pixels(next(blocks(g, 1))).shape
-    return {"image_size": height if height == width else None, "channels": channels}
+def _shape_of(g: nn.Module, inputs: str | None) -> dict[str, Any]:
+    """The settings of `Evaluator` by which images, and inputs that are not made from them, fit a generator.
+
+    Raises:
+        EvaluationError: it makes no images.
+    """
+    if not takes_inputs(g):
+        _, channels, height, width = pixels(next(blocks(g, 1))).shape
+        return {"image_size": height if height == width else None, "channels": channels, "translates": False}
+    made = inputs is None or is_made(inputs)
+    names = ("image_size", "channels", *(() if made else ("input_size", "input_channels")))
+    config: dict[str, Any] = getattr(g, "config", {})
+    return {**{name: config.get(name) for name in names}, "translates": True}

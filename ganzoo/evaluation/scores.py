@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from ganzoo.errors import EvaluationError, did_you_mean
+from ganzoo.evaluation.differences import PAIRED
 from ganzoo.evaluation.metrics import diversity, modes, prdc
 from ganzoo.rng import Rng
 
 logger = logging.getLogger("ganzoo")
 
-METRICS = ("fid", "kid", "is", "prdc", "diversity", "modes", "neighbours")
+METRICS = ("fid", "kid", "is", "prdc", "diversity", "modes", *PAIRED, "neighbours")
 ON_REQUEST = ("neighbours",)
 """Metrics that are never a default."""
 NEIGHBOURS = 5
@@ -32,7 +33,10 @@ KID_SUBSETS = 100
 KID_SUBSET = 1000
 """The most images in each subset."""
 IS_SPLITS = 10
-LEAST = {"fid": 2, "kid": 2, "is": IS_SPLITS, "prdc": NEIGHBOURS + 1, "diversity": 2, "modes": 1, "neighbours": 1}
+LEAST = {
+    "fid": 2, "kid": 2, "is": IS_SPLITS, "prdc": NEIGHBOURS + 1, "diversity": 2, "modes": 1,
+    **dict.fromkeys(PAIRED, 1), "neighbours": 1,
+}  # fmt: skip
 """The fewest images for each metric, on either side."""
 SURE = 0.9
 """The probability of its class above which the classifier is sure of an image, and the share of such images above which
@@ -124,6 +128,7 @@ def choose(
     features: str,
     channels: int,
     images: Mapping[str, int],
+    problems: Mapping[str, str],
 ) -> tuple[str, ...]:
     """The metrics to compute, each checked against the reference.
 
@@ -135,11 +140,12 @@ def choose(
         features: the name of the extractor, for messages.
         channels: the channels of the images.
         images: the numbers of images by what they are; those of the reference and the held-out ones are real.
+        problems: the reasons why metrics of pairs are impossible, by name.
 
     Raises:
         EvaluationError: the features or the data do not allow a metric, or there are too few samples for it.
     """
-    problems = _problems(reference, data, features, channels)
+    problems = {**problems, **_problems(reference, data, features, channels)}
     few = {name: _too_few(name, images) for name in METRICS}
     wanted = set(("default",) if metrics is None else metrics)
     if "default" in wanted:
@@ -182,7 +188,7 @@ def _fid_means_little(reference: Reference, images: Mapping[str, int]) -> str:
 
 
 def _problems(reference: Reference, data: str, features: str, channels: int) -> dict[str, str]:
-    """The reasons why metrics are impossible, by name."""
+    """The reasons why metrics of one set of images are impossible, by name."""
     problems = {}
     if "groups" not in reference:
         problems["is"] = f"needs classes, which the features {features} do not have"
@@ -199,7 +205,7 @@ def _problems(reference: Reference, data: str, features: str, channels: int) -> 
 
 
 def score(reference: Reference, images: Extracted, metrics: Sequence[str], kid_subset: int) -> dict[str, float]:
-    """The figures of images by name, except for those of neighbours."""
+    """The figures of images by name, except for those of pairs and of neighbours."""
     functions = library()
     features, logits = images.features, images.logits
     some = reference["features"][:AT_MOST]

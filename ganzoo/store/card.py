@@ -2,13 +2,14 @@
 
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from ganzoo.store.results import Result
-from ganzoo.zoo.command import train_command
+from ganzoo.zoo.command import assignment, train_command
 from ganzoo.zoo.plugins import registry
 
 TEMPLATE = "TEMPLATE.md"
@@ -123,7 +124,7 @@ def with_scores(text: str, results: Sequence[Result]) -> str:
         data, features, n = protocol["data"], protocol["features"]["name"], protocol["generated"]["n"]
         metadata += [
             EvalResult(
-                task_type=TASK,
+                task_type=TRANSLATION if "inputs" in protocol else TASK,
                 dataset_type=data,
                 dataset_name=data,
                 metric_type=name,
@@ -149,6 +150,10 @@ def _command(source: str, group: Sequence[Result]) -> str:
     command = f"ganzoo eval {source} --data {protocol['data']} --metrics {','.join(group[0].metrics)}"
     if "split" in protocol:
         command += f" --split {protocol['split']}"
+    if spec := protocol.get("inputs", {}).get("spec"):
+        command += f" --inputs {shlex.quote(spec)}"
+    for name, value in protocol.get("data_options", {}).items():
+        command += f" --set {shlex.quote(assignment(f'data.{name}', value))}"
     if (held_out := protocol.get("held_out", {}).get("data", protocol["data"])) != protocol["data"]:
         command += f" --held-out {held_out}"
     precision = protocol["features"].get("precision", "fp32")
@@ -157,11 +162,12 @@ def _command(source: str, group: Sequence[Result]) -> str:
 
 
 def _score_table(group: Sequence[Result]) -> str:
-    """A table with a row for each figure: its mean over the group, and its floor."""
+    """A table with a row for each figure: its mean over the group, its floor, and that of a trivial answer."""
     first, floor = group[0], group[0].floor or {}
     n = first.protocol["generated"]["n"]
-    rows = [f"| | {n:,} samples | {first.floor_images} |" if floor else f"| | {n:,} samples |"]
-    rows += ["|---|---:|---:|" if floor else "|---|---:|"]
+    columns = {first.floor_images: floor, first.baseline_name: first.baseline or {}}
+    columns = {title: figures for title, figures in columns.items() if title}
+    rows = ["| | " + " | ".join([f"{n:,} samples", *columns]) + " |", "|---|---:" + "|---:" * len(columns) + "|"]
     for name in _figures(first):
         values = [result.values[name] for result in group]
         cell = f"{mean(values):.4g}" + (f" ± {stdev(values):.1g}" if len(group) > 1 else "")
@@ -169,7 +175,8 @@ def _score_table(group: Sequence[Result]) -> str:
             cell += f" ({mean(values) / floor['fid']:.1f} x floor)"
         if f"{name}_perfect" in first.values:
             cell += f" (perfect {first.values[f'{name}_perfect']:.4g})"
-        rows.append(f"| {name} | {cell} |" + (f" {floor[name]:.4g} |" if name in floor else " |" if floor else ""))
+        others = (f" {figures[name]:.4g} |" if name in figures else " |" for figures in columns.values())
+        rows.append(f"| {name} | {cell} |" + "".join(others))
     return "\n".join(rows)
 
 
@@ -179,9 +186,13 @@ def _conditions(group: Sequence[Result]) -> str:
     spread = f"latents of seed {seeds}"
     if len(group) > 1:
         spread = f"mean and standard deviation over latents of the seeds {seeds}"
+    made = ""
+    if inputs := protocol.get("inputs"):
+        part = f" of its {inputs['split']} part" if "split" in inputs else ""
+        made = f", made from {protocol['generated']['n']:,} of {inputs['n']:,} inputs{part}"
     return (
-        f"Against {protocol['reference']['n']:,} images of {protocol['data']}; {spread}. `scores.json` holds the whole "
-        "protocol, and can stand beside other sources in `ganzoo eval`."
+        f"Against {protocol['reference']['n']:,} images of {protocol['data']}{made}; {spread}. `scores.json` holds the "
+        "whole protocol, and can stand beside other sources in `ganzoo eval`."
     )
 
 

@@ -11,12 +11,12 @@ from ganzoo.errors import EvaluationError
 
 logger = logging.getLogger("ganzoo")
 
-DESCRIPTIVE = ("versions.", "data", "split", "held_out.")
-"""Parts of a protocol that do not decide a figure: versions of libraries, whose rounding may differ, the name of the
-reference, whose content has a hash, and the images of the floor."""
-OPTIONAL = ("generated.classes", "split", "held_out.")
+DESCRIPTIVE = ("versions.", "data", "split", "held_out.", "inputs.spec", "inputs.split")
+"""Parts of a protocol that do not decide a figure: versions of libraries, whose rounding may differ, the names of the
+reference and of the inputs, whose content has a hash, options of the data, and the images of the floor."""
+OPTIONAL = ("generated.classes", "split", "held_out.", "versions.torchmetrics")
 """Parts that only some protocols have, such as those of conditional generators: compared where both have them."""
-OF_METRICS = ("kid", "prdc", "neighbours")
+OF_METRICS = ("kid", "prdc", "psnr", "ssim", "neighbours")
 """Parts that decide the metric of that name alone: compared where both results have it."""
 ASSUMED = {"features.precision": "fp32"}
 """What holds for protocols from before such a part was recorded."""
@@ -32,6 +32,7 @@ class Result:
         values: the figures by name. A name that ends in `_perfect` is the expected figure of a perfect sampler.
         floor: the figures of "n" real images that are not in the reference; None if the data has no test split.
         protocol: everything that the figures depend on besides the generator.
+        baseline: for a translation, the figures of a trivial answer, which the protocol names; None if there is none.
 
     Raises:
         EvaluationError: an attribute has the wrong type.
@@ -42,13 +43,17 @@ class Result:
     values: dict[str, float]
     floor: dict[str, float] | None
     protocol: dict[str, Any]
+    baseline: dict[str, float] | None = None
 
     def __post_init__(self) -> None:
-        kinds = {"source": str, "weights": dict, "values": dict, "floor": dict | None, "protocol": dict}
+        kinds = {
+            "source": str, "weights": dict, "values": dict, "floor": dict | None, "protocol": dict,
+            "baseline": dict | None,
+        }  # fmt: skip
         for name, kind in kinds.items():
             if not isinstance(getattr(self, name), kind):
                 raise EvaluationError(f"the {name!r} of a result cannot be {getattr(self, name)!r}")
-        for name, figures in (("values", self.values), ("floor", self.floor or {})):
+        for name, figures in (("values", self.values), ("floor", self.floor or {}), ("baseline", self.baseline or {})):
             for key, value in figures.items():
                 if isinstance(value, bool) or not isinstance(value, int | float):
                     raise EvaluationError(f"{key!r} in the {name!r} of a result must be a number, not {value!r}")
@@ -71,16 +76,25 @@ class Result:
         return f"{self.floor['n']:,.0f} {kind} images"
 
     @property
+    def baseline_name(self) -> str:
+        """What the trivial answer is, such as "bicubic enlargement"; empty without one."""
+        return str(self.protocol.get("inputs", {}).get("baseline", "")) if self.baseline is not None else ""
+
+    @property
     def metrics(self) -> list[str]:
         """The metrics of these figures, as `--metrics` spells them."""
         names = {
             "fid": "fid", "kid": "kid", "is": "is", "precision": "prdc", "diversity": "diversity", "modes": "modes",
+            "l1": "l1", "psnr": "psnr", "ssim": "ssim", "perceptual": "perceptual",
             "neighbour_distance": "neighbours", "neighbour_median": "neighbours",
         }  # fmt: skip
         return [metric for name, metric in names.items() if name in self.values]
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "fid_multiple": self.fid_multiple}
+        content = {**asdict(self), "fid_multiple": self.fid_multiple}
+        if self.baseline is None:  # so that earlier versions read the results of other generators
+            del content["baseline"]
+        return content
 
 
 def headline(results: Sequence[Mapping[str, Any]]) -> str:
@@ -120,10 +134,11 @@ def compare(results: Sequence[Result]) -> None:
     """Refuse results whose protocols differ in what decides a figure; warn about other differences.
 
     Raises:
-        EvaluationError: protocols that differ; names the first difference.
+        EvaluationError: protocols that differ; names the first part that does.
     """
     for other in results[1:]:
         first_protocol, other_protocol = (ASSUMED | dict(_leaves(one.protocol)) for one in (results[0], other))
+        differences = {}
         for key in {**first_protocol, **other_protocol}:
             values = first_protocol.get(key), other_protocol.get(key)
             if values[0] == values[1] or (key.startswith(OPTIONAL) and None in values):
@@ -131,12 +146,14 @@ def compare(results: Sequence[Result]) -> None:
             part = key.partition(".")[0]
             if part in OF_METRICS and not (part in results[0].metrics and part in other.metrics):
                 continue
-            difference = f"{key} is {values[0]!r} and {values[1]!r}"
-            if not key.startswith(DESCRIPTIVE):
-                raise EvaluationError(
-                    f"{results[0].source} and {other.source} have different protocols: {difference}. Measure them "
-                    "again with the same settings"
-                )
+            differences[key] = f"{key} is {values[0]!r} and {values[1]!r}"
+        if decisive := [key.partition(".")[0] for key in differences if not key.startswith(DESCRIPTIVE)]:
+            named = ", ".join(text for key, text in differences.items() if key.partition(".")[0] == decisive[0])
+            raise EvaluationError(
+                f"{results[0].source} and {other.source} have different protocols: {named}. Measure them again with "
+                "the same settings"
+            )
+        for difference in differences.values():
             logger.warning("%s and %s were measured differently: %s", results[0].source, other.source, difference)
 
 

@@ -15,6 +15,7 @@ from ganzoo.evaluation.features import choose_features
 from ganzoo.files import replacing
 from ganzoo.report.page import RunPage
 from ganzoo.sampling import pictures, sound
+from ganzoo.sampling.options import takes_inputs
 from ganzoo.store.runs import append_metrics, save_picture, step_name
 from ganzoo.store.save import save_pretrained
 from ganzoo.training.distributed import World
@@ -22,6 +23,8 @@ from ganzoo.training.objective import Batch
 from ganzoo.training.state import State, not_finite
 from ganzoo.training.warnings import TrainingWarnings, diversity
 from ganzoo.zoo.config import TrainConfig
+from ganzoo.zoo.networks import resolve
+from ganzoo.zoo.plugins import registry
 
 logger = logging.getLogger("ganzoo")
 
@@ -156,9 +159,14 @@ def make_evaluator(config: TrainConfig, data: Data, device: torch.device, world:
     """
     if config.eval_every is None or not world.writes:
         return None
+    translates = takes_inputs(resolve(registry().architecture(config.architecture).generator))
     return Evaluator(
-        data if config.data_options else config.data,  # by its name, its test split gives a floor
+        # by its name, its test split gives a floor, and the inputs of a translation
+        config.data if translates or not config.data_options else data,
         data_dir=config.data_dir,
+        inputs=config.inputs if translates else None,
+        data_options=config.data_options if translates else None,
+        translates=translates,
         metrics=("fid",),
         features=choose_features(config.eval_features, config.data),
         n=config.eval_samples,

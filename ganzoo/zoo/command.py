@@ -37,6 +37,11 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     return key, None if value == "none" else value
 
 
+def assignment(key: str, value: Any) -> str:
+    """KEY=VALUE as `--set` takes it."""
+    return f"{key}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"
+
+
 def train_command(config: Mapping[str, Any]) -> str:
     """The `ganzoo train` command that gives a configuration.
 
@@ -60,13 +65,13 @@ def train_command(config: Mapping[str, Any]) -> str:
         elif key in prefixes:
             for inner, setting in value.items():
                 if base[key].get(inner) != setting:
-                    words += ["--set", f"{prefixes[key]}.{inner}={_format(setting)}"]
+                    words += ["--set", assignment(f"{prefixes[key]}.{inner}", setting)]
         elif value is True and key in SWITCHES:
             words += [f"--{key}"]
         elif key in FLAGS:
             words += [f"--{key.replace('_', '-')}", str(value)]
         else:
-            words += ["--set", f"{key}={_format(value)}"]
+            words += ["--set", assignment(key, value)]
     return shlex.join(words)
 
 
@@ -80,7 +85,3 @@ def _base(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         if all(base[field].keys() <= config.get(field, {}).keys() for field in DOTTED.values()):
             return name, base
     return bases[0]
-
-
-def _format(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

@@ -16,6 +16,7 @@ import ganzoo
 from ganzoo import Data, EvaluationError, Evaluator, evaluate, progress
 from ganzoo.data.loading import load
 from ganzoo.evaluation import features
+from ganzoo.evaluation.extraction import Extraction
 from ganzoo.evaluation.measure import evaluate_sources
 from ganzoo.evaluation.metrics import divergence, modes, prdc
 from ganzoo.files import weights_hash
@@ -365,7 +366,7 @@ def test_a_cached_result_is_not_computed_again(ganzoo_cli, run, tmp_path, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(Evaluator, "__call__", refuse)
-        patch.setattr(Evaluator, "_extract", refuse)
+        patch.setattr(Extraction, "of_batches", refuse)
         assert ganzoo_cli(*command)[1] == out
     code, raw, err = ganzoo_cli(*command, "--raw")
     assert json.loads(raw)[0]["weights"]["kind"] == "raw"

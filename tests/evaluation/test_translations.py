@@ -108,6 +108,10 @@ def dimmed(inputs):
     return 0.8 * inputs - 0.1
 
 
+def doubled(inputs):
+    return inputs.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+
 # The metrics of pairs
 
 
@@ -157,13 +161,9 @@ def test_pairs_are_compared_as_in_textbooks(items, spec):
     assert single.values == pytest.approx(textbook(made[row], items[row]), rel=1e-4)
 
 
-def perfect(result):
-    return [result.values[name] for name in PAIRED]
-
-
 def test_images_that_agree():
     result = evaluate(Applies(same), Data(TRAIN[:30], inputs=TRAIN[:30]), metrics=PAIRED, **MNIST)
-    assert perfect(result) == [0, 100, 1, 0]
+    assert result.values == {"l1": 0, "psnr": 100, "ssim": 1, "perceptual": 0}
     assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["baseline"]["psnr"] == 100
 
 
@@ -379,14 +379,13 @@ def test_held_out_images_lie_on_the_same_side(sides):
 def test_a_folder_of_inputs_in_the_generators_size_and_channels(workplace):
     write(workplace / "items", TRAIN[:40])
     write(workplace / "given", TRAIN[:45, :, ::2, ::2])
-    g = Applies(lambda x: nn.functional.interpolate(x[:, :1], size=28), image_size=28, channels=1, input_size=14)
-    g.config["input_channels"] = 3
+    sizes = {"image_size": 28, "channels": 1, "input_size": 14, "input_channels": 3}
+    g = Applies(lambda x: doubled(x[:, :1]), **sizes)
     result = evaluate(g, "items", inputs="given", metrics=["l1"], **MNIST)
     assert g.given[0].shape[1:] == (3, 14, 14)
     assert result.protocol["inputs"]["shape"] == [3, 14, 14]
-    assert result.values["l1"] == pytest.approx(
-        textbook(TRAIN[:40, :, ::2, ::2].repeat_interleave(2, 2).repeat_interleave(2, 3), TRAIN[:40])["l1"], rel=1e-5
-    )
+    expected = textbook(doubled(TRAIN[:40, :, ::2, ::2]), TRAIN[:40])
+    assert result.values["l1"] == pytest.approx(expected["l1"], rel=1e-5)
 
 
 # What a trivial answer leaves
@@ -394,15 +393,14 @@ def test_a_folder_of_inputs_in_the_generators_size_and_channels(workplace):
 
 def test_smaller_inputs_are_enlarged():
     small = make_inputs(TRAIN[:40], "smaller=2")
-    result = evaluate(Applies(lambda x: x.repeat_interleave(2, 2).repeat_interleave(2, 3)),
-        Data(TRAIN[:40], inputs=small), metrics=["psnr", "l1", "kid"], **MNIST)  # fmt: skip
-    enlarged = [np.asarray(Image.fromarray(x[0].numpy()).resize((28, 28), Image.Resampling.BICUBIC)) for x in small]
-    expected = textbook(torch.from_numpy(np.stack(enlarged)[:, None]), TRAIN[:40])
+    result = evaluate(Applies(doubled), Data(TRAIN[:40], inputs=small), metrics=["psnr", "l1", "kid"], **MNIST)
+    pictures = [Image.fromarray(x[0].numpy()).resize((28, 28), Image.Resampling.BICUBIC) for x in small]
+    enlarged = torch.from_numpy(np.stack(pictures)[:, None])
+    expected = textbook(enlarged, TRAIN[:40])
     assert result.protocol["inputs"]["baseline"] == result.baseline_name == "bicubic enlargement"
     assert result.baseline["psnr"] == pytest.approx(expected["psnr"], abs=0.05)
     assert result.baseline["l1"] == pytest.approx(expected["l1"], rel=0.01)
-    plain = evaluate(Applies(same), Data(TRAIN[:40], inputs=torch.from_numpy(np.stack(enlarged)[:, None])),
-        metrics=["kid"], **MNIST)  # fmt: skip
+    plain = evaluate(Applies(same), Data(TRAIN[:40], inputs=enlarged), metrics=["kid"], **MNIST)
     assert result.baseline["kid"] == pytest.approx(plain.values["kid"], rel=0.03)
 
 
@@ -460,9 +458,7 @@ def test_data_that_brings_inputs_serves_other_generators_too():
     assert result.baseline is None
     assert not set(result.values) & set(PAIRED)
     assert evaluator(Applies(lambda x: -x)).values["l1"] == 0
-    assert (
-        evaluator(Applies(same)).protocol["inputs"].items() >= {"n": 150, "baseline": "the inputs themselves"}.items()
-    )
+    assert evaluator(Applies(same)).protocol["inputs"]["n"] == 150
 
 
 # What is refused

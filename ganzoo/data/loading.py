@@ -81,6 +81,8 @@ def load(
             data = replace(data, inputs=Made(data.items, inputs), paired=own.get("paired") is not False)
         elif own and data.inputs is None:
             raise ConfigError(f"data.{min(own)} is about inputs, and there are none: add {ADD_INPUTS}")
+        elif own.get("paired") is False:
+            data = replace(data, paired=False)
         return data
     if not _lies_beside(inputs):
         if not inputs.startswith("hf:"):

@@ -7,7 +7,7 @@ samples of a seed do not depend on how many are drawn.
 import contextlib
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from ganzoo.devices import exact_arithmetic
 from ganzoo.errors import SampleError
 from ganzoo.rng import Rng, preserve_torch, seed_torch, stream_seed
 from ganzoo.sampling.classes import check_number, class_names, find_class
-from ganzoo.sampling.options import check_options, takes_inputs
+from ganzoo.sampling.options import check_options, input_channels, takes_inputs
 from ganzoo.sampling.values import from_uint8
 
 BLOCK = 64
@@ -168,7 +168,7 @@ def blocks(
     if n < 1 or seed < 0:
         raise SampleError(f"n must be at least 1 and seed at least 0, not {n} and {seed}")
     check_options(g, options)
-    inputs = check_inputs(g, n, inputs)
+    inputs = check_inputs(g, n, inputs, options)
     classes = _padded(g, n, labels)
     for k in range(-(-n // BLOCK)):
         own = None
@@ -178,8 +178,8 @@ def blocks(
         yield _block(g, k, seed, classes, lambda z: z, options, own)[: n - k * BLOCK]
 
 
-def check_inputs(g: nn.Module, n: int, inputs: Tensor | None) -> Tensor | None:
-    """The inputs of n samples: (n, ...) or (1, ...); None for a generator that takes none.
+def check_inputs(g: nn.Module, n: int, inputs: Tensor | None, options: Mapping[str, Any]) -> Tensor | None:
+    """The inputs of n samples under these call options: (n, ...) or (1, ...); None for a generator that takes none.
 
     Raises:
         SampleError: they are missing, there are none to take, or their number or channels do not fit.
@@ -192,7 +192,7 @@ def check_inputs(g: nn.Module, n: int, inputs: Tensor | None) -> Tensor | None:
         raise SampleError("this generator translates: give it inputs, as in --inputs photos/ or inputs=images")
     if len(inputs) not in (1, n):
         raise SampleError(f"there are {len(inputs)} inputs for {n} samples: give one for each, or one for all")
-    channels = getattr(g, "config", {}).get("input_channels")
+    channels = input_channels(g, options)
     if channels is not None and (inputs.dim() != 4 or inputs.shape[1] != channels):
         raise SampleError(f"this generator takes inputs of shape (N, {channels}, H, W), not {tuple(inputs.shape)}")
     return inputs
@@ -249,7 +249,8 @@ def sample(
         labels: for a conditional generator, a class for all samples or one for each, by number or by name; None: the
             classes in turn, sample i of class i mod num_classes. `g.class_names` are the names.
         inputs: for a generator that translates, an input for each sample or one for all, on any device: images
-            (N, C, H, W), uint8 or floats in [-1, 1], of the channels in `g.config["input_channels"]`.
+            (N, C, H, W), uint8 or floats in [-1, 1], of the channels in `g.config["input_channels"]` unless an option
+            changes them.
         **options: of the generator's own, such as `truncation=0.7` for StyleGAN2: the keyword-only arguments of its
             forward.
 

@@ -35,6 +35,20 @@ def _names_inputs(function: Callable[..., Any]) -> bool:
     return "inputs" in inspect.signature(function).parameters
 
 
+def input_channels(g: nn.Module, options: Mapping[str, Any]) -> int | None:
+    """The channels of the inputs that a generator takes under these call options: its setting, unless it says by
+    `input_channels_for(**options)`; None if they are not known.
+
+    Raises:
+        ConfigError: the generator refuses the value of an option.
+    """
+    own: Callable[..., int] | None = getattr(g, "input_channels_for", None)
+    if own is not None:
+        return own(**options)
+    channels: int | None = getattr(g, "config", {}).get("input_channels")
+    return channels
+
+
 def check_options(g: nn.Module, options: Mapping[str, Any]) -> None:
     """Check the names of call options, and that numbers are numbers. Everything else is up to the generator.
 

@@ -75,8 +75,8 @@ def build_players(config: TrainConfig, data: Data) -> Players:
     """Both networks, sized by the data, and the objective that trains them.
 
     Raises:
-        ConfigError: settings that the networks or the objective refuse, or a generator whose items differ from the
-            data's in shape.
+        ConfigError: settings that the networks or the objective refuse, networks that the objective refuses, or a
+            generator whose items differ from the data's in shape.
     """
     config = choose_augmentation(config, data)
     g, d = _build_networks(config, data)
@@ -85,6 +85,7 @@ def build_players(config: TrainConfig, data: Data) -> Players:
     loss, _ = build(target, {"penalized": bool(penalties)}, config.loss_options, f"the loss {config.loss}")
     augmentation = _build_augmentation(config, data, loss)
     objective = _build_objective(config, loss, penalties, augmentation)
+    getattr(objective, "check_networks", lambda g, d: None)(g, d)  # a class of its own may have none
     with torch.no_grad():
         evaluated = copy.deepcopy(g).eval()
         given = from_uint8(data.inputs[:1]) if takes_inputs(g) and data.inputs is not None else None

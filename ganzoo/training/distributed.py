@@ -56,6 +56,16 @@ class World:
         result: T = message[0]
         return result
 
+    def gather(self, x: Tensor) -> Tensor:
+        """The tensors (n, ...) of all processes, each of the same shape, as one (size * n, ...), without a graph."""
+        if self.size == 1:
+            return x.detach()
+        x = x.detach().contiguous()
+        every = [torch.empty_like(x) for _ in range(self.size)]
+        with _collective():
+            dist.all_gather(every, x)
+        return torch.cat(every)
+
     def wait(self) -> None:
         """Wait until every process is here."""
         if self.size > 1:

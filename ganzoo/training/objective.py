@@ -33,6 +33,7 @@ class Batch:
         inputs: (N, ...) what is translated, images as floats in [-1, 1]; None if the data has none. They belong to the
             real items, unless the data is unpaired.
         whole: a function that returns the real items of all parts; None if this is the whole batch. See `whole_real`.
+        across: a function that joins a tensor with those of the other processes; None: there are none. See `gather`.
         shared: whether G's phase reuses the fakes of this update of D.
         fakes: (N, ...) the generated items; None before the first call of `fake`.
         made: the former name of `fakes`.
@@ -46,6 +47,7 @@ class Batch:
     fake_labels: Tensor | None = None
     inputs: Tensor | None = None
     whole: Callable[[], Tensor] | None = None
+    across: Callable[[Tensor], Tensor] | None = None
     shared: bool = False
     fakes: Tensor | None = None
     made: InitVar[Tensor | None] = None
@@ -89,6 +91,15 @@ class Batch:
     def whole_real(self) -> Tensor:
         """The real items of the whole batch, even if this is a part of it, for statistics over all of them."""
         return self.real if self.whole is None else self.whole()
+
+    def gather(self, x: Tensor) -> Tensor:
+        """`x` (N, ...) of this part of the batch and of those that the other processes take at the same time, joined in
+        the order of the processes, without a graph. All processes must call this.
+
+        Process i takes the parts i k to i k + k - 1 of `rng.parts`, one after another, where k is the number of parts
+        divided by that of processes.
+        """
+        return x.detach() if self.across is None else self.across(x)
 
 
 def _full(x: Tensor) -> Tensor:
@@ -249,6 +260,13 @@ class Objective:
                     real_logits = _full(judge(self.present(batch.real, batch)))
         value = self.loss.generator(fake_logits, real_logits if self.loss.needs_real else None).mean()
         return value, {"g_loss": value}
+
+    def check_networks(self, g: nn.Module, d: nn.Module) -> None:
+        """Called before training.
+
+        Raises:
+            ConfigError: the objective cannot train these networks.
+        """
 
     def observe(self, logs: dict[str, Tensor]) -> None:
         """Called after each update of G with what `generator_loss` has logged, as means over the whole batch: over all

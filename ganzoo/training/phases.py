@@ -66,6 +66,7 @@ class Phases:
             fake_labels=labels if self.config.conditional else None,
             inputs=inputs,
             whole=None if self.parts == 1 else lambda: self.batches.get(k)[0],
+            across=self.world.gather,
             shared=shared,
         )
 

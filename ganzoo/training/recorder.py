@@ -70,7 +70,8 @@ class Recorder:
         return every is not None and (step % every == 0 or step == self.config.steps)
 
     def log(self, batch: Batch) -> None:
-        """Write a line of metrics.jsonl: the means since the last one, and the diversity of the generator's batch.
+        """Write a line of metrics.jsonl: the means since the last one, and the diversity of the generator's batch,
+        unless that has one item.
 
         Raises:
             TrainingError: a mean is NaN or infinite.
@@ -82,7 +83,7 @@ class Recorder:
         images = (state.step - self._logged_step) * self.config.batch_size * self.config.n_critic
         speed = images / (now - self._logged_at)
         self.entry = {"step": state.step, **means, "images_per_second": speed, "seconds": state.seconds}
-        if batch.fakes is not None:
+        if batch.fakes is not None and len(batch.fakes) > 1:
             self.entry["diversity"] = diversity(batch.fakes, batch.real).item()
         if self.due(self.config.eval_every) and self.evaluator is not None:
             self._measure(self.evaluator)

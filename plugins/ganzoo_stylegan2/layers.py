@@ -108,7 +108,7 @@ class Filter(nn.Module):
         for dim in (2, 3):
             first, last = x.narrow(dim, int(mirror), 1), x.narrow(dim, x.shape[dim] - 1 - int(mirror), 1)
             x = torch.cat([first, x, last], dim)
-        return _depthwise(x, self.rest, 0)
+        return conv2d(x, self.rest.to(x.dtype).expand(x.shape[1], -1, -1, -1), groups=x.shape[1])
 
     def bilinear(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, 2H, 2W), as bilinear interpolation does it."""
@@ -141,7 +141,7 @@ class _Resample(torch.autograd.Function):
         return conv2d(x, kernel, stride=stride, padding=way.padding, groups=x.shape[1])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return _resample(gradient, ctx.filter, ctx.way.adjoint()), None, None
 
 

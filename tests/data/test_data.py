@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+import ganzoo
 from ganzoo import ConfigError, Data, DataError, UnknownNameError
 from ganzoo.data.dataset import Batches
 from ganzoo.data.loading import load
@@ -290,6 +291,23 @@ def test_a_part_of_the_data_keeps_the_names_of_classes_that_are_not_in_it():
 def batches(n=10, size=4, **options):
     items = torch.arange(n, dtype=torch.uint8).view(n, 1, 1, 1).expand(n, 1, 2, 2).contiguous()
     return Batches(Data(items, labels=torch.arange(n)), size, seed=0, device=torch.device("cpu"), **options)
+
+
+def test_pairs_that_named_data_brings_are_drawn_apart_on_demand():
+    class Pairs:
+        @ganzoo.hookimpl
+        def register_data(self, register):
+            numbers = torch.arange(20.0)[:, None]
+            register("pairs", lambda: Data(numbers, inputs=numbers))
+
+    ganzoo.register(Pairs(), "pairs")
+    try:
+        for options, same in (({}, True), ({"paired": False}, False)):
+            items, _, inputs = Batches(load("pairs", options=options), 20, 0, torch.device("cpu")).get(0)
+            assert torch.equal(items, inputs) == same
+            assert torch.equal(items.sort(0).values, inputs.sort(0).values)
+    finally:
+        ganzoo.unregister("pairs")
 
 
 def test_batches_are_a_function_of_the_counter():

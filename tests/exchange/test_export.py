@@ -113,6 +113,18 @@ def test_images_are_those_of_torch(key, exported):
         assert np.abs(theirs).max() <= 1
 
 
+def test_a_translation_of_inputs(workplace):
+    """A direction is no number, so the file has the one that is the default."""
+    torch.manual_seed(0)
+    g, _ = ganzoo.create("cyclegan", image_size=28, channels=3, input_channels=1, width=4, blocks=1)
+    assert export_onnx(g.eval(), workplace / "g.onnx") <= 1e-4
+    session = onnxruntime.InferenceSession(workplace / "g.onnx", providers=["CPUExecutionProvider"])
+    assert {given.name: given.shape for given in session.get_inputs()} == {"z": ["N", 0], "inputs": ["N", 1, 28, 28]}
+    inputs = torch.rand(3, 1, 28, 28) * 2 - 1
+    (images,) = session.run(None, {"z": np.zeros((3, 0), np.float32), "inputs": inputs.numpy()})
+    np.testing.assert_allclose(images, ganzoo.sample(g, inputs=inputs, direction="AB").numpy(), atol=1e-4)
+
+
 def test_metadata_says_what_it_is_and_nothing_of_this_machine(exported):
     g, path, _ = exported("dcgan-28")
     metadata = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).get_modelmeta()

@@ -27,6 +27,7 @@ from ganzoo.testing import check_architecture, check_loss, check_penalty
 from ganzoo.zoo import hookspecs
 from ganzoo.zoo.plugins import HOOKS
 from ganzoo.zoo.registry import SINGULAR
+from junyanz import ResnetGenerator
 from lucid import StyleGAN2
 from residual import Mimicry, MimicryDiscriminator
 
@@ -203,6 +204,7 @@ class Shell:
         judge = MimicryDiscriminator([4, 4, 4, 4], flat=2, last=5)
         torch.save({"model_state_dict": judge.state_dict()}, "netD_100000_steps.pth")
         StyleGAN2().save("model_150.pt")
+        torch.save(ResnetGenerator().state_dict(), "latest_net_G_A.pth")
         styles: dict[str, Any] = {
             "generator": {"z_dim": 8, "w_dim": 8},
             "channel_base": 64,

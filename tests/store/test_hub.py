@@ -21,6 +21,7 @@ from ganzoo import HubError, WeightsError
 from ganzoo.files import file_hash
 from ganzoo.store import client, hub, manifest, publish
 from ganzoo.store.manifest import CONFIG, DISCRIMINATOR, MODEL
+from ganzoo.store.models import verify
 from ganzoo.store.source import find
 from hub_server import ORG, READ_TOKEN, STRANGER_TOKEN, WRITE_TOKEN, HubServer
 
@@ -139,6 +140,21 @@ def test_a_generator_of_sounds_there_and_back(server, ganzoo_cli, tmp_path):
     assert (code, out) == (0, "x.wav\n"), err
     tuned = ganzoo.train(ganzoo.TrainConfig("wavegan", steps=1, batch_size=4, start=source, out="tuned"))
     assert tuned.generator.config["width"] == tuned.discriminator.config["width"] == 2
+
+
+def test_a_translator_there_and_back(server, tmp_path):
+    """With the inputs that its golden images were made from, and in both directions."""
+    small = {"generator": {"width": 4, "blocks": 1}, "discriminator": {"width": 4}, "steps": 2, "batch_size": 4}
+    small |= {"image_size": 16, "out": str(tmp_path / "run")}
+    run = ganzoo.train(ganzoo.TrainConfig("cyclegan", inputs="edges", **small))
+    pushed = publish.push(run, f"{ORG}/cyclegan.mine", license="mit", discriminator=True)
+    source = f"hf-hub:{ORG}/cyclegan.mine@{pushed.commit}"
+    verify(find(source, manifest.FILES))
+    before, after = ganzoo.from_pretrained(str(run.folder)), ganzoo.from_pretrained(source)
+    inputs = load_file(find(source, manifest.FILES) / manifest.GOLDEN)["inputs"]
+    for direction in ("AB", "BA"):
+        images = ganzoo.sample(after, inputs=inputs, direction=direction)
+        assert torch.equal(images, ganzoo.sample(before, inputs=inputs, direction=direction))
 
 
 def test_a_pinned_cached_revision_needs_no_request(server, pushed, run):

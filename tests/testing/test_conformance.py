@@ -21,8 +21,11 @@ def built_in(kind):
     return sorted(n for n, entry in getattr(registry(), kind).items() if entry.plugin.startswith("ganzoo:"))
 
 
+INPUTS = {"cyclegan": "masked"}
+"""Of the architectures that translate."""
 SMALL = {
     **{name: {"width": 8} for name in ("dcgan", "infogan", "sngan", "vaegan", "wgan", "wgan_gp")},
+    "cyclegan": {"width": 4, "blocks": 1},
     "r3gan": {"width": 16},
     "stylegan2": {"channel_base": 128, "channel_max": 8, "w_dim": 8},
     "stylegan2_lucid": {"width": 8, "widest": 16, "z_dim": 16, "mapping": 2},
@@ -36,21 +39,23 @@ SOUND = {"wavegan"}
 
 @pytest.mark.parametrize("name", built_in("architectures"))
 def test_built_in_architectures(name):
-    check_architecture(name, **SMALL[name], **({} if name in SOUND else {"image_size": 32, "channels": 3}))
+    images = {} if name in SOUND else {"image_size": 32, "channels": 3}
+    check_architecture(name, inputs=INPUTS.get(name), **SMALL[name], **images)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", built_in("architectures"))
 def test_built_in_architectures_with_their_defaults(name):
     settings = offline.SETTINGS.get(name, {})
-    check_architecture(name, **settings)
+    inputs = INPUTS.get(name)
+    check_architecture(name, inputs=inputs, **settings)
     if name not in SOUND:
-        check_architecture(name, image_size=32, channels=3, **settings)
+        check_architecture(name, inputs=inputs, image_size=32, channels=3, **settings)
 
 
-@pytest.mark.parametrize("name", ["dcgan", "stylegan2"])
-def test_built_ins_on_two_processes(name):
-    check_architecture(name, **{**SMALL[name], "image_size": 16}, processes=True)
+@pytest.mark.parametrize(("name", "size"), [("cyclegan", 32), ("dcgan", 16), ("stylegan2", 16)])
+def test_built_ins_on_two_processes(name, size):
+    check_architecture(name, inputs=INPUTS.get(name), **{**SMALL[name], "image_size": size}, processes=True)
 
 
 def test_an_architecture_of_points():

@@ -109,11 +109,16 @@ def test_accumulation_on_two_processes(learned, tmp_path):
     assert same(learned[0]["rpgan-gp"], both["rpgan-gp"])
 
 
+RESUMED = ["rpgan-gp", "cyclegan"]
+"""Cyclegan's history of images is that of all processes."""
+
+
 @pytest.mark.parametrize(("first", "second"), [(1, 2), pytest.param(2, 1, marks=pytest.mark.slow)])
 def test_a_checkpoint_of_some_processes_resumes_on_others(learned, tmp_path, first, second):
-    launch(tmp_path / "out", ["rpgan-gp:steps=10"], processes=first)
-    resumed = launch(tmp_path / "out", ["rpgan-gp:steps=20:resume"], processes=second)
-    assert same(learned[0]["rpgan-gp"], resumed["rpgan-gp"])
+    launch(tmp_path / "out", [f"{case}:steps=10" for case in RESUMED], processes=first)
+    resumed = launch(tmp_path / "out", [f"{case}:steps=20:resume" for case in RESUMED], processes=second)
+    for case in RESUMED:
+        assert same(learned[0][case], resumed[case]), case
 
 
 def test_a_batch_must_divide():

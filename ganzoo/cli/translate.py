@@ -95,10 +95,10 @@ class Translation:
 
     def _photos(self, g: "nn.Module", square: int | None = None) -> Any:
         from ganzoo.data.photos import Photos
+        from ganzoo.sampling.options import input_channels
 
-        config: dict[str, Any] = g.config  # type: ignore[assignment]  # set by create
         # Edges and grey values come from all colours of a picture.
-        channels = 3 if self.make in ("edges", "grey") else config.get("input_channels", config.get("channels", 3))
+        channels = 3 if self.make in ("edges", "grey") else input_channels(g, self.options) or 3
         return Photos(self.path, channels, shorter=self.resize, square=square)
 
     def _trained_size(self, g: "nn.Module") -> int:

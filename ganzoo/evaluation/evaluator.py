@@ -193,7 +193,7 @@ class Evaluator:
         check_use(takes_inputs(g), some=self.translation is not None, asked=self._asked)
         if self.translation is None or not takes_inputs(g):
             return None
-        check_inputs(g, self.n, self.translation.inputs)
+        check_inputs(g, self.n, self.translation.inputs, {})
         return self.translation
 
     def _classes(self, g: nn.Module) -> Tensor | None:

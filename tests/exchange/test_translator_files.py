@@ -5,7 +5,8 @@ import torch
 
 import ganzoo
 from ganzoo import WeightsError
-from ganzoo.exchange.foreign import convert, read_checkpoint
+from ganzoo.exchange.checkpoints import read_checkpoint
+from ganzoo.exchange.foreign import convert
 from junyanz import ResnetGenerator, before_pytorch_04
 
 

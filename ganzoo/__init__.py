@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ganzoo.data.dataset import Composed, Data
     from ganzoo.evaluation.evaluator import Evaluator
     from ganzoo.evaluation.measure import evaluate
+    from ganzoo.evaluation.perceptual import perceptual_distance
     from ganzoo.latent.directions import Directions, directions
     from ganzoo.latent.invert import Inversion, invert
     from ganzoo.latent.latents import Latents, latents, render
@@ -92,6 +93,7 @@ __all__ = [
     "list_losses",
     "list_penalties",
     "list_pretrained",
+    "perceptual_distance",
     "push",
     "register",
     "render",
@@ -111,6 +113,7 @@ _imported = lazy(
         "cards_folder": "store.card",
         "Evaluator": "evaluation.evaluator",
         "evaluate": "evaluation.measure",
+        "perceptual_distance": "evaluation.perceptual",
         "fetch_file": "store.hub",
         "from_pretrained": "store.source",
         "Directions": "latent.directions",

@@ -1,4 +1,4 @@
-"""The residual generator in the layout of pytorch-CycleGAN-and-pix2pix, as its checkpoints hold it."""
+"""The generators in the layout of pytorch-CycleGAN-and-pix2pix, as its checkpoints hold them."""
 
 import torch
 from torch import nn
@@ -40,3 +40,39 @@ def before_pytorch_04(generator):
             tensors[f"{name}.running_mean"] = torch.full((module.num_features,), 3.0)
             tensors[f"{name}.running_var"] = torch.full((module.num_features,), 7.0)
     return tensors
+
+
+HALVING = {"kernel_size": 4, "stride": 2, "padding": 1}
+
+
+class UnetBlock(nn.Module):
+    """One level of the U-Net, with all smaller ones inside it. `maps` are the channels of its map and of theirs."""
+
+    def __init__(self, inputs, outputs, maps, norm, dropout, first=False):
+        super().__init__()
+        inner, *rest = maps
+        bias = norm is not nn.BatchNorm2d
+        down = nn.Conv2d(inputs, inner, bias=bias, **HALVING)
+        up = nn.ConvTranspose2d(2 * inner if rest else inner, outputs, bias=bias or first, **HALVING)
+        inside = UnetBlock(inner, inner, rest, norm, dropout) if rest else None
+        if first:
+            layers = [down, inside, nn.ReLU(), up, nn.Tanh()]
+        elif inside is None:
+            layers = [nn.LeakyReLU(0.2), down, nn.ReLU(), up, norm(outputs)]
+        else:
+            layers = [nn.LeakyReLU(0.2), down, norm(inner), inside, nn.ReLU(), up, norm(outputs)]
+            layers += [dropout()] if inputs == inner else []
+        self.first, self.model = first, nn.Sequential(*layers)
+
+    def forward(self, x):
+        return self.model(x) if self.first else torch.cat([x, self.model(x)], 1)
+
+
+class UnetGenerator(nn.Module):
+    def __init__(self, depth=6, norm=nn.BatchNorm2d, dropout=nn.Identity, inputs=1, outputs=3):
+        super().__init__()
+        maps = [2 * min(2**i, 8) for i in range(depth)]
+        self.model = UnetBlock(inputs, outputs, maps, norm, dropout, first=True)
+
+    def forward(self, x):
+        return self.model(x)

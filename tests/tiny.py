@@ -1,10 +1,11 @@
 """A plugin for the tests: a tiny GAN on points in the plane, with everything that must survive a resume (BatchNorm
-and Dropout), and the data it learns."""
+and Dropout), and the data it learns; and digits of which some are held out."""
 
 import torch
 from torch import nn
 
 from ganzoo import Data, hookimpl
+from ganzoo.data.loading import load
 
 MEAN = (3.0, -2.0)
 
@@ -17,11 +18,18 @@ def register_architectures(register):
 @hookimpl
 def register_data(register):
     register("gaussian", gaussian, summary="a Gaussian in the plane")
+    register("held_out", held_out, summary="digits, of which the last thousand are the test part")
 
 
 def gaussian(n: int = 1000) -> Data:
     noise = torch.randn(n, 2, generator=torch.Generator().manual_seed(0))
     return Data(torch.tensor(MEAN) + 0.5 * noise, labels=torch.arange(n) % 2)
+
+
+def held_out(split: str = "train") -> Data:
+    digits = load("digits")
+    rows = slice(None, -1000) if split == "train" else slice(-1000, None)
+    return Data(digits.items[rows], None if digits.labels is None else digits.labels[rows])
 
 
 class Generator(nn.Module):

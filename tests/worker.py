@@ -39,6 +39,12 @@ CASES["cyclegan"] = {
     # At higher rates and weights G is flat at first, and InstanceNorm of flat images magnifies rounding.
     "objective_options": {"pool": 32, "cycle": 1.0},
 }  # fmt: skip
+NARROW = {"generator": {"width": 4}, "discriminator": {"width": 4}}
+CASES["pix2pix"] = {"architecture": "pix2pix", "data": "digits", "image_size": 16, "inputs": "edges", **NARROW}
+CASES["srgan"] = {
+    "architecture": "srgan", "data": "digits", "image_size": 16, "inputs": "smaller=2", "recipe": "digits",
+    "generator": {"width": 4, "blocks": 1}, "discriminator": {"width": 4, "hidden": 8},
+}  # fmt: skip
 CASES["ada"] = {**DIGITS, "augment": ["ada"], "augment.images": 400, "augment.target": 0.1, "penalties": ["r1"]}
 CASES["batchnorm"] = {**POINTS, "generator": {"norm": True}, "penalties": ["r1"]}
 CASES["batchnorm-d"] = {**POINTS, "discriminator": {"norm": True}, "penalties": ["gp=0.1"]}

@@ -187,7 +187,9 @@ def invert(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the starts.")] = 0,
     features: Annotated[
         str,
-        typer.Option(help="Of the perceptual distance: auto\\[=FILE], timm:NAME\\[=FILE], or none for pixels alone."),
+        typer.Option(
+            help="Of the perceptual distance: auto\\[=FILE], timm:NAME\\[=FILE], mnist, or none (pixels alone)."
+        ),
     ] = "auto",
     device: Device = "auto",
     force: Force = False,

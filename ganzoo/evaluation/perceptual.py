@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ganzoo.errors import EvaluationError
-from ganzoo.evaluation.features import Extractor
+from ganzoo.evaluation.features import GENERAL, Extractor, extractor
 
 
 class Perceptual(nn.Module):
@@ -27,10 +27,31 @@ class Perceptual(nn.Module):
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """The normalised feature maps (N, K, H', W') of images (N, C, H, W) in [-1, 1]."""
-        maps = [one.float() for one in self.features.maps((images.clamp(-1, 1) + 1) * 127.5)]
+        maps = self.features.maps((images.clamp(-1, 1) + 1) * 127.5)
+        maps = [one.to(torch.promote_types(one.dtype, torch.float32)) for one in maps]
         return [one / (one.square().sum(1, keepdim=True) + 1e-8).sqrt() for one in maps]
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """The distances (N,) of images (N, C, H, W) in [-1, 1]."""
         pairs = zip(self.maps(a), self.maps(b), strict=True)
         return torch.stack([(x - y).square().sum(1).mean((1, 2)) for x, y in pairs]).sum(0)
+
+
+def perceptual_distance(features: str) -> Perceptual:
+    """A perceptual distance that can be minimised: a module that maps images a and b, (N, C, H, W) in [-1, 1], to their
+    distances (N,). Its own weights are frozen.
+
+    Args:
+        features: by which network's maps it is computed: "timm:NAME" or "timm:NAME=FILE" for one of timm's models,
+            "auto" or "auto=FILE" for that of `ganzoo eval`, or "mnist" for the classifier of digits in the package,
+            which sees each channel by itself.
+
+    Raises:
+        EvaluationError: the spec names other features, or the weights cannot be loaded.
+    """
+    name, _, _ = features.partition("=")
+    if features != "mnist" and name != "auto" and not name.startswith("timm:"):
+        raise EvaluationError(
+            f"a perceptual distance takes auto[=FILE], timm:NAME[=FILE], mnist or none, not {features!r}"
+        )
+    return Perceptual(extractor(f"timm:{GENERAL}{features.removeprefix('auto')}" if name == "auto" else features))

@@ -6,9 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganzoo.errors import EvaluationError, SampleError
-from ganzoo.evaluation.features import GENERAL, Extractor, extractor
-from ganzoo.evaluation.perceptual import Perceptual
+from ganzoo.errors import SampleError
+from ganzoo.evaluation.perceptual import perceptual_distance
 from ganzoo.latent.latents import Latents, has_styles, render, to_latents
 from ganzoo.progress import counting
 from ganzoo.rng import Rng
@@ -65,7 +64,7 @@ def invert(
         seed: of the random latents and the noise.
         labels: the classes of the images, for a conditional generator without styles: its z does not hold them.
         features: what the perceptual distance is computed by: "auto" or "auto=FILE" (timm's tf_efficientnet_lite0),
-            "timm:NAME", "timm:NAME=FILE", or "none" for pixels alone.
+            "timm:NAME", "timm:NAME=FILE", "mnist" for digits, or "none" for pixels alone.
 
     Raises:
         SampleError: the images are not of the generator's shape, or a number is out of range.
@@ -74,7 +73,7 @@ def invert(
     if steps < 1 or starts < 1 or not lr > 0:
         raise SampleError(f"steps and starts are at least 1 and lr is above 0, not {steps}, {starts} and {lr}")
     with generating(g) as device:
-        perceptual = None if features == "none" else Perceptual(_features(features)).to(device)
+        perceptual = None if features == "none" else perceptual_distance(features).to(device)
         targets, n = images.to(device, torch.float32), len(images)
         begun, mean, deviation = _starts(g, targets, starts, seed, _classes(g, n, labels))
         targets = targets.repeat(starts, 1, 1, 1)
@@ -99,18 +98,6 @@ def invert(
         distances = _distances(drawn, targets, perceptual).reshape(starts, n)
     best = distances.argmin(0).cpu() * n + torch.arange(n)
     return Inversion(ends[best], drawn[best.to(drawn.device)], distances.amin(0).cpu())
-
-
-def _features(spec: str) -> Extractor:
-    """The features of a perceptual distance. Others than timm's have no gradients, or none for photographs.
-
-    Raises:
-        EvaluationError: the spec names other features, or the weights cannot be loaded.
-    """
-    name, _, _ = spec.partition("=")
-    if name != "auto" and not name.startswith("timm:"):
-        raise EvaluationError(f"a perceptual distance takes auto[=FILE], timm:NAME[=FILE] or none, not {spec!r}")
-    return extractor(f"timm:{GENERAL}{spec.removeprefix('auto')}" if name == "auto" else spec)
 
 
 def _classes(g: nn.Module, n: int, labels: Labels | None) -> Tensor | None:

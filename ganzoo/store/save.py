@@ -41,6 +41,7 @@ from ganzoo.store.manifest import (
 from ganzoo.store.models import load_network, verify
 from ganzoo.store.results import Result, read_results
 from ganzoo.store.runs import data_slug, open_run, read_training
+from ganzoo.zoo.config import TrainConfig
 from ganzoo.zoo.networks import network
 from ganzoo.zoo.plugins import registry
 
@@ -79,14 +80,7 @@ def save_pretrained(
     run, checkpoint = open_run(Path(getattr(source, "folder", source)))
     config, training = read_training(run)
     model = checkpoint.state["model"]
-    if config.data not in registry().data:  # a path on the training machine means nothing elsewhere
-        training["config"]["data"] = data_slug(config.data)
-    if config.inputs is not None and Path(config.inputs).exists():
-        training["config"]["inputs"] = Path(config.inputs).stem
-    training["config"].pop("data_dir", None)
-    for role in ("generator", "discriminator"):  # nor does a setting that the network replaces by its `stored` one
-        settings = training["config"][role]
-        training["config"][role] = {key: value for key, value in settings.items() if model[role].get(key) == value}
+    _remove_paths(training["config"], config, model)
     training |= {"step": checkpoint.step, "seconds": round(checkpoint.state["seconds"], 1)}
     networks: dict[str, nn.Module] = {}
     for role, part in (("generator", "ema"), ("discriminator", "discriminator")):
@@ -108,6 +102,21 @@ def save_pretrained(
         scores=[] if half else _scores_of(run, networks["generator"]),
         examples=Examples.of(checkpoint.part("examples")),
     )
+
+
+def _remove_paths(settings: dict[str, Any], config: TrainConfig, model: Mapping[str, Any]) -> None:
+    """Take from a run's settings what means nothing on another machine: the places of its files, and what a network
+    replaces by its `stored` settings."""
+    if config.data not in registry().data:
+        settings["data"] = data_slug(config.data)
+    if config.inputs is not None and Path(config.inputs).exists():
+        settings["inputs"] = Path(config.inputs).stem
+    settings.pop("data_dir", None)
+    for own, key in ((settings, "eval_features"), (settings.get("objective_options", {}), "features")):
+        if isinstance(spec := own.get(key), str):  # NAME=FILE
+            own[key] = spec.partition("=")[0]
+    for role in ("generator", "discriminator"):
+        settings[role] = {key: value for key, value in settings[role].items() if model[role].get(key) == value}
 
 
 def _scores_of(run: Path, generator: nn.Module) -> list[Result]:

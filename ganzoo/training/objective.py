@@ -179,6 +179,10 @@ class Objective:
             kind by itself cannot see that the generated items are too bright, or too alike.
     """
 
+    needs_pairs = False
+    """Whether generated items are compared with the real ones that their inputs belong to. Then unpaired data is
+    refused."""
+
     def __init__(
         self,
         loss: Loss,
@@ -215,7 +219,7 @@ class Objective:
         real, fake = self.present(batch.real, batch), self.present(fakes, batch)
         real_logits, fake_logits = self._logits(batch.judge(d), real, fake)
         adversarial = self.loss.discriminator(real_logits, fake_logits).mean()
-        logs = {"d_loss": adversarial, "accuracy": (real_logits > fake_logits).float().mean()}
+        logs = {"d_loss": adversarial, "accuracy": (real_logits > fake_logits).to(real_logits.dtype).mean()}
         if self.loss.boundary is not None:
             logs["r_t"] = (real_logits - self.loss.boundary).sign().mean()
         total = adversarial

@@ -325,7 +325,7 @@ def test_inversions_that_are_refused(g):
     with pytest.raises(SampleError, match="steps and starts are at least 1"):
         invert(g, torch.zeros(1, 3, 16, 16), steps=0, features="none")
     with pytest.raises(EvaluationError, match="a perceptual distance takes"):
-        invert(g, torch.zeros(1, 3, 16, 16), steps=1, features="mnist")
+        invert(g, torch.zeros(1, 3, 16, 16), steps=1, features="inception")
 
 
 def test_styles_are_mixed_on_a_sheet(styled):

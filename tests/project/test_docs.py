@@ -27,7 +27,7 @@ from ganzoo.testing import check_architecture, check_loss, check_penalty
 from ganzoo.zoo import hookspecs
 from ganzoo.zoo.plugins import HOOKS
 from ganzoo.zoo.registry import SINGULAR
-from junyanz import ResnetGenerator
+from junyanz import ResnetGenerator, UnetGenerator
 from lucid import StyleGAN2
 from residual import Mimicry, MimicryDiscriminator
 
@@ -96,13 +96,15 @@ def python_of(text: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
-    """A tiny run of images and one of sounds, and the cache that all commands share."""
+    """A tiny run of images, one of sounds and one of a translation, and the cache that all commands share."""
     folder = tmp_path_factory.mktemp("docs")
     small = {"width": 4, "hidden": 16}
     settings = {"steps": 2, "batch_size": 8, "generator": small, "discriminator": small, "out": str(folder / "run")}
     ganzoo.train(ganzoo.TrainConfig("dcgan", **settings))
     sound = {"generator": {"width": 2}, "discriminator": {"width": 2}, "out": str(folder / "sound")}
     ganzoo.train(ganzoo.TrainConfig("wavegan", **{**settings, **sound, "conditional": True}))
+    narrow = {"generator": {"width": 4}, "discriminator": {"width": 4}, "out": str(folder / "translation")}
+    ganzoo.train(ganzoo.TrainConfig("pix2pix", **{**settings, **narrow, "data": "sprites", "inputs": "grey"}))
     return folder
 
 
@@ -143,7 +145,9 @@ class Shell:
         for word in words:
             found = re.match(r"(runs/[\w-]+)(/checkpoints/step-\d+)?$", word)
             if found and not Path(found[1]).exists():
-                shutil.copytree(self.shared / ("sound" if "wavegan" in word else "run"), found[1])
+                kinds = {"wavegan": "sound", "pix2pix": "translation"}
+                kind = next((kind for name, kind in kinds.items() if name in word), "run")
+                shutil.copytree(self.shared / kind, found[1])
             if found and found[2]:
                 (Path(found[1]) / "checkpoints" / "step-0000002").rename(word)
 
@@ -155,11 +159,8 @@ class Shell:
         if "--data" not in words:
             return words
         place = words.index("--data") + 1
-        if words[place] == "photos/":
-            for i in range(16):
-                name = Path(words[place]) / f"class{i % 2}" / f"{i}.png"
-                name.parent.mkdir(parents=True, exist_ok=True)
-                Image.new("RGB", (40, 32), (16 * i, 0, 0)).save(name)
+        self.supply_pictures(words)
+        if Path(words[place]).is_dir():
             return words
         if words[place] == "sounds/":
             for i in range(16):
@@ -173,14 +174,25 @@ class Shell:
         options = [i for i, word in enumerate(words) if word.startswith("data.")]
         return [word for i, word in enumerate(words) if i not in options and i + 1 not in options]
 
+    def supply_pictures(self, words: list[str]) -> None:
+        """A small folder of pictures in two classes for each that is named as data or inputs, or one for each kind."""
+        named = [words[i + 1] for i, word in enumerate(words) if word in ("--data", "--inputs")]
+        for folder in (Path(name) for name in named if name.endswith("/") and name != "sounds/"):
+            for place in [folder / kind for kind in ("A", "B")] if "A" in named else [folder]:
+                for i in range(16):
+                    path = place / f"class{i % 2}" / f"{i}.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Image.new("RGB", (40, 32), (16 * i, 0, 0)).save(path)
+
     def before_train(self, words: list[str]) -> list[str]:
         Path("mine.json").write_text('{"steps": 7}')
         if "--resume" in words:
             self.supply_runs(["runs/dcgan-digits-001"])
-        small = ["--batch-size", "8"] if {"photos/", "sounds/"} & {*words} else []
+        small = ["--batch-size", "8"] if any(word.endswith("/") for word in words) else []
         return [*self.supply_data(words), *small, *([] if "--dry-run" in words else ["--dry-run"])]
 
     def before_sample(self, words: list[str]) -> list[str]:
+        self.supply_pictures(words)
         return [*words, *(["--frames", "3"] if "--walk" in words else [])]
 
     def before_walk(self, words: list[str]) -> list[str]:
@@ -205,6 +217,7 @@ class Shell:
         torch.save({"model_state_dict": judge.state_dict()}, "netD_100000_steps.pth")
         StyleGAN2().save("model_150.pt")
         torch.save(ResnetGenerator().state_dict(), "latest_net_G_A.pth")
+        torch.save(UnetGenerator(5).state_dict(), "latest_net_G.pth")
         styles: dict[str, Any] = {
             "generator": {"z_dim": 8, "w_dim": 8},
             "channel_base": 64,
@@ -278,8 +291,8 @@ def test_what_cannot_run_is_at_least_spelt_right(ganzoo_cli):
 
 
 @pytest.mark.parametrize("block", of("python"))
-def test_python_examples_run(block, shared, monkeypatch):
-    monkeypatch.setenv("GANZOO_CACHE", str(shared / "cache"))
+def test_python_examples_run(block, shell):
+    shell.supply_runs(re.findall(r'"(runs/[\w-]+)"', block.text))
     torch.manual_seed(0)
     exec(compile(block.text, block.place, "exec"), {"__name__": "example"})
 

@@ -17,7 +17,9 @@ from safetensors.torch import load_file, save_file
 import ganzoo
 import hub_server
 import nvidia
+import offline
 from ganzoo import HubError, WeightsError
+from ganzoo.data.loading import load
 from ganzoo.files import file_hash
 from ganzoo.store import client, hub, manifest, publish
 from ganzoo.store.manifest import CONFIG, DISCRIMINATOR, MODEL
@@ -155,6 +157,19 @@ def test_a_translator_there_and_back(server, tmp_path):
     for direction in ("AB", "BA"):
         images = ganzoo.sample(after, inputs=inputs, direction=direction)
         assert torch.equal(images, ganzoo.sample(before, inputs=inputs, direction=direction))
+
+
+@pytest.mark.parametrize("name", offline.INPUTS)
+def test_a_translation_there_and_back(server, ganzoo_cli, name):
+    narrow = {"generator": {"width": 4}, "discriminator": {"width": 4}}
+    settings = {"image_size": 16, "inputs": offline.INPUTS[name], "steps": 1, "batch_size": 4, "out": "run", **narrow}
+    run = ganzoo.train(ganzoo.TrainConfig(name, **settings))
+    pushed = publish.push(run, f"{ORG}/{name}.mine", license="mit")
+    source = f"hf-hub:{ORG}/{name}.mine@{pushed.commit}"
+    assert ganzoo_cli("verify", source)[0] == 0
+    before, after = ganzoo.from_pretrained("./run"), ganzoo.from_pretrained(source)
+    inputs = load("digits", image_size=16, inputs=offline.INPUTS[name]).inputs[:3]
+    assert torch.equal(ganzoo.sample(after, inputs=inputs), ganzoo.sample(before, inputs=inputs))
 
 
 def test_a_pinned_cached_revision_needs_no_request(server, pushed, run):

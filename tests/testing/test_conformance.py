@@ -21,12 +21,12 @@ def built_in(kind):
     return sorted(n for n, entry in getattr(registry(), kind).items() if entry.plugin.startswith("ganzoo:"))
 
 
-INPUTS = {"cyclegan": "masked"}
-"""Of the architectures that translate."""
 SMALL = {
     **{name: {"width": 8} for name in ("dcgan", "infogan", "sngan", "vaegan", "wgan", "wgan_gp")},
     "cyclegan": {"width": 4, "blocks": 1},
+    "pix2pix": {"width": 4},
     "r3gan": {"width": 16},
+    "srgan": {"width": 4, "blocks": 1, "hidden": 8},
     "stylegan2": {"channel_base": 128, "channel_max": 8, "w_dim": 8},
     "stylegan2_lucid": {"width": 8, "widest": 16, "z_dim": 16, "mapping": 2},
     "vanilla": {"generator": {"hidden": 16}, "discriminator": {"hidden": 16}},
@@ -39,23 +39,26 @@ SOUND = {"wavegan"}
 
 @pytest.mark.parametrize("name", built_in("architectures"))
 def test_built_in_architectures(name):
-    images = {} if name in SOUND else {"image_size": 32, "channels": 3}
-    check_architecture(name, inputs=INPUTS.get(name), **SMALL[name], **images)
+    sizes = {} if name in SOUND else {"image_size": 32, "channels": 3}
+    check_architecture(name, **SMALL[name], **sizes, inputs=offline.INPUTS.get(name))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", built_in("architectures"))
 def test_built_in_architectures_with_their_defaults(name):
-    settings = offline.SETTINGS.get(name, {})
-    inputs = INPUTS.get(name)
-    check_architecture(name, inputs=inputs, **settings)
+    settings = {**offline.SETTINGS.get(name, {}), "inputs": offline.INPUTS.get(name)}
+    check_architecture(name, **settings)
     if name not in SOUND:
-        check_architecture(name, inputs=inputs, image_size=32, channels=3, **settings)
+        check_architecture(name, image_size=32, channels=3, **settings)
 
 
-@pytest.mark.parametrize(("name", "size"), [("cyclegan", 32), ("dcgan", 16), ("stylegan2", 16)])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("cyclegan", 32), ("dcgan", 16), ("stylegan2", 16), pytest.param("pix2pix", 16, marks=pytest.mark.slow)],
+)
 def test_built_ins_on_two_processes(name, size):
-    check_architecture(name, inputs=INPUTS.get(name), **{**SMALL[name], "image_size": size}, processes=True)
+    settings = {**SMALL[name], "image_size": size, "inputs": offline.INPUTS.get(name)}
+    check_architecture(name, **settings, processes=True)
 
 
 def test_an_architecture_of_points():

@@ -36,9 +36,7 @@ HALF, STEPS = 3, 6
 """A run stops after `HALF` steps, is resumed, and ends after `STEPS`."""
 POINTS = {"architecture": "tiny", "data": "gaussian"}
 IMAGES = {"architecture": "dcgan", "data": "few", "generator": {"width": 4}, "discriminator": {"width": 4}}
-TRANSLATING = {
-    "cyclegan": {"inputs": "masked", "objective_options": {"pool": 8}, "generator": {"width": 4, "blocks": 1}},
-}
+TRANSLATING = {"cyclegan": {"objective_options": {"pool": 8}, "generator": {"width": 4, "blocks": 1}}}
 """More settings of the architectures that take inputs."""
 DROPOUT = {"generator": {"norm": True, "dropout": 0.5}, "discriminator": {"norm": True, "dropout": 0.5}}
 
@@ -57,7 +55,8 @@ def small(name):
     }.get(name, {"width": 4})
     networks = {"generator": size, "discriminator": size, **offline.SETTINGS.get(name, {})}
     data = "few_tones" if name == "wavegan" else "few"
-    return {"architecture": name, "data": data, "penalties": penalties, **networks, **TRANSLATING.get(name, {})}
+    translating = {"inputs": offline.INPUTS.get(name), **TRANSLATING.get(name, {})}
+    return {"architecture": name, "data": data, "penalties": penalties, **networks, **translating}
 
 
 def configure(out, **settings):
@@ -620,7 +619,7 @@ def test_the_recording_would_notice():
         assert "index_put_ accumulate=False" in unsettled(machine)
 
 
-UNCONDITIONAL = ("cyclegan", "infogan", "stylegan2_lucid", "vaegan", "vanilla", "wgan_gp")
+UNCONDITIONAL = ("cyclegan", "infogan", "srgan", "stylegan2_lucid", "vaegan", "vanilla", "wgan_gp")
 CONDITIONAL = [name for name in built_in("architectures") if name not in UNCONDITIONAL]
 
 

@@ -176,10 +176,12 @@ def _check_inputs(config: TrainConfig, data: Data, g: nn.Module, d: nn.Module) -
         return
     if data.inputs is None:
         raise ConfigError(f"{name} translates inputs into images, and there are none: add {ADD_INPUTS}")
-    if not data.paired and (judges or getattr(resolve(_objective(config)), "needs_pairs", False)):
-        raise ConfigError(f"{name} learns from pairs of inputs and images: leave data.paired=false out")
+    if not data.paired and getattr(resolve(_objective(config)), "needs_pairs", False):
+        raise ConfigError(f"{name} compares images with those of their inputs: leave data.paired=false out")
     if not judges:
         return
+    if not data.paired:
+        raise ConfigError(f"the discriminator of {name} judges pairs: leave data.paired=false out")
     if config.pack > 1:
         raise ConfigError("a pack would hold items of several inputs: leave --pack out")
     if config.augment not in ([], [AUTO]):

@@ -114,7 +114,7 @@ def announce(config: TrainConfig, data: Data, players: Players) -> None:
             "%d images are few: ADA augments what D sees, so that D cannot remember them (--augment none turns it off)",
             count,
         )
-    elif data.is_image and count < VERY_FEW and not augmentation:
+    elif data.is_image and count < VERY_FEW and not augmentation and takes_augmentation(config):
         logger.info("%d images are few, D may remember them, and nothing is augmented: --augment ada helps", count)
     if ADA in augmentation and not augmentation.steered and "augment_p" not in config.schedules:
         reason = "" if players.loss.boundary is not None else f", because {config.loss} does not tell when D remembers"

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn.functional import avg_pool2d, l1_loss
 
@@ -250,7 +251,7 @@ def test_settings_that_are_refused(message):
     [
         ({"objective.l1": -1.0}, r"objective\.l1 must be at least 0, not -1"),
         ({"inputs": None}, "pix2pix translates inputs into images, and there are none"),
-        ({"data_options": {"paired": False}}, "pix2pix learns from pairs of inputs and images"),
+        ({"data_options": {"paired": False}}, "the discriminator of pix2pix judges pairs"),
         ({"augment": ["color"]}, "leave --augment out"),
         ({"pack": 2}, "leave --pack out"),
     ],
@@ -277,6 +278,14 @@ def test_the_loss_is_adversarial_and_absolute(l1):
     assert logs["g_loss"].item() == pytest.approx(expected.item(), rel=1e-4)
     assert logs["l1"].item() == pytest.approx(distance.item(), rel=1e-4)
     assert loss.item() == pytest.approx((expected + (100 if l1 is None else l1) * distance).item(), rel=1e-4)
+
+
+def test_few_images_are_no_reason_to_advise_augmentation(workplace, caplog):
+    for i in range(8):
+        Image.new("RGB", (16, 16), (30 * i, 0, 0)).save(workplace / f"{i}.png")
+    with caplog.at_level("INFO", "ganzoo"):
+        ganzoo.train(config(data=".", inputs="grey"))
+    assert "--augment" not in caplog.text
 
 
 def test_the_recipe_of_the_paper():

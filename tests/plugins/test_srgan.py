@@ -170,7 +170,9 @@ def test_features_that_are_refused_before_training(workplace):
 
 
 def test_unpaired_data_is_refused():
-    with pytest.raises(ConfigError, match=r"srgan learns from pairs of inputs and images: leave data.paired=false out"):
+    with pytest.raises(
+        ConfigError, match=r"srgan compares images with those of their inputs: leave data.paired=false out"
+    ):
         ganzoo.train(config(data_options={"paired": False}))
 
 

@@ -58,7 +58,6 @@ def render_card(
 
     config = training.get("config", {})
     data = config.get("data", "")
-    source = registry().data.get(data)
     names = model.get("classes") or []
     card = ModelCard.from_template(
         _metadata(model, license, data, TASK if inputs is None else TRANSLATION),
@@ -82,7 +81,7 @@ def render_card(
         some_class=json.dumps(min(reversed(names), key=len)) if names else "",  # a short one, for a short line
         class_list=_class_list(names),
         data_name=data,
-        data_license=source.license if source else "",
+        data_license=getattr(registry().data.get(data), "license", ""),
         weights_license=license,
         training=training,
         command=train_command(config) if config else "",

@@ -258,8 +258,8 @@ def _checkpoints(folder: Path) -> list[Path]:
 def _load(path: Path) -> Checkpoint:
     try:
         state = json.loads((path / STATE).read_text(encoding="utf-8"))
-        if not isinstance(state, dict) or type(state["step"]) is not int or step_name(state["step"]) != path.name:
-            raise CheckpointError(f"checkpoint {path} is damaged: {STATE} is not that of this step")
+        if not isinstance(state, dict) or type(state["step"]) is not int or state["step"] < 0:
+            raise CheckpointError(f"checkpoint {path} is damaged: {STATE} names no step")
         if "digest" in state and state.pop("digest") != _digest(state):  # the first version wrote none
             raise CheckpointError(f"checkpoint {path} is damaged: {STATE} differs from its own digest")
         if state["format"] != FORMAT:

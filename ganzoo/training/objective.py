@@ -47,10 +47,10 @@ class Batch:
     fake_labels: Tensor | None = None
     inputs: Tensor | None = None
     whole: Callable[[], Tensor] | None = None
-    across: Callable[[Tensor], Tensor] | None = None
     shared: bool = False
     fakes: Tensor | None = None
     made: InitVar[Tensor | None] = None
+    across: Callable[[Tensor], Tensor] | None = None
 
     def __post_init__(self, made: Tensor | None) -> None:
         if made is not None:

@@ -40,9 +40,10 @@ def check_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tens
         i, _, key = name.partition(".")
         if not i.isdecimal() or len(i) > 6 or int(i) >= len(parameters) or key not in {*MOMENTS, "step"}:
             return f"has {name!r}, which is no state of this run's optimizer"
-        shape = () if key == "step" else tuple(parameters[int(i)].shape)
-        if tuple(value.shape) != shape or value.dtype != torch.float32:
-            return f"has {name} of {value.dtype} {tuple(value.shape)}, not of torch.float32 {shape}"
+        p = parameters[int(i)]
+        shape, dtype = ((), torch.float32) if key == "step" else (tuple(p.shape), p.dtype)
+        if tuple(value.shape) != shape or value.dtype != dtype:
+            return f"has {name} of {value.dtype} {tuple(value.shape)}, not of {dtype} {shape}"
     return ""
 
 

@@ -230,6 +230,12 @@ class State:
 
         state = checkpoint.state
         for name, module in self.modules.items():
+            if name == "objective":  # may hold a history that grows, and loads it by its own rules
+                try:
+                    copy.deepcopy(module).load_state_dict(checkpoint.part(name))
+                except RuntimeError as error:
+                    require(False, f"does not fit this run at objective: {' '.join(str(error).split())}")
+                continue
             own = _shapes(module.state_dict())
             actual = _shapes(checkpoint.part(name))
             wrong = next((key for key in {**own, **actual} if own.get(key) != actual.get(key)), None)

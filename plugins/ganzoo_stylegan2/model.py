@@ -24,8 +24,7 @@ from ganzoo_stylegan2.layers import (
 )
 
 ARCHITECTURES = ("orig", "skip", "resnet")
-HALF = 0.5**0.5
-"""Keeps the variance of a sum of two branches."""
+HALF = 0.5**0.5  # keeps the variance of a sum of two branches
 
 
 def _check(architecture: str) -> None:

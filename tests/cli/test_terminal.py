@@ -45,6 +45,7 @@ def test_a_signal_shows_in_the_exit_code(workplace, number, code):
         stderr=subprocess.PIPE,
         text=True,
         env=ENVIRONMENT,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # background jobs of a shell ignore some
     )
     while not Path("run/metrics.jsonl").exists():
         assert process.poll() is None

@@ -237,7 +237,8 @@ class Shell:
     def unchanged(words: list[str]) -> list[str]:
         return words
 
-    before_list = before_info = before_plugins = before_save = before_verify = before_directions = unchanged
+    before_list = before_info = before_plugins = before_report = before_save = unchanged
+    before_verify = before_directions = unchanged
 
 
 @pytest.fixture

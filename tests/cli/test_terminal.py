@@ -40,18 +40,20 @@ def test_a_reader_that_has_seen_enough(workplace):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_shows_in_the_exit_code(workplace, number, code):
-    process = subprocess.Popen(
-        ["bash", "-c", f"exec {TRAIN} 100000"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT,
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # background jobs of a shell ignore some
+    # What a shell starts in the background may ignore the signal.
+    script = (
+        "import os, signal, sys; signal.signal(int(sys.argv[1]), signal.SIG_DFL); os.execv(sys.argv[2], sys.argv[2:])"
     )
+    command = [sys.executable, "-c", script, str(number.value), *TRAIN.split(), "100000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
     while not Path("run/metrics.jsonl").exists():
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(number)
-    _, err = process.communicate(timeout=120)
+    try:
+        _, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == code, err
     assert "--resume --out run" in err
     assert list(Path("run/checkpoints").glob("step-*"))

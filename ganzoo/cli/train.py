@@ -127,7 +127,7 @@ def train(
         run = run_training(complete, resume=resume, on_log=progress.log, on_step=progress.step)
     if FIRST:
         _report(run, architecture, quiet)
-    if run.signal is not None:
+    if run.signal is not None and "RANK" not in os.environ:  # torchrun would take it for a crash
         raise typer.Exit(128 + run.signal)  # as the shell says of a program that a signal has ended
 
 

@@ -35,7 +35,7 @@ def never_average(monkeypatch):
 
 def keep_the_first_statistics(monkeypatch):
     """BatchNorm's of the initial weights."""
-    monkeypatch.setattr(state, "estimate_statistics", lambda g: [m.reset_running_stats() for m in norms(g)])
+    monkeypatch.setattr(state, "estimate_statistics", lambda g, inputs: [m.reset_running_stats() for m in norms(g)])
 
 
 def norms(g):

@@ -11,9 +11,10 @@ from ganzoo.errors import EvaluationError
 
 logger = logging.getLogger("ganzoo")
 
-DESCRIPTIVE = ("versions.", "data", "split", "held_out.", "inputs.spec", "inputs.split")
-"""Parts of a protocol that do not decide a figure: versions of libraries, whose rounding may differ, the names of the
-reference and of the inputs, whose content has a hash, options of the data, and the images of the floor."""
+DESCRIPTIVE = ("versions.", "data", "split", "held_out.", "inputs.spec", "inputs.split", "generated.options.")
+"""Parts of a protocol in which comparable results may differ: versions of libraries, whose rounding may differ, the
+names of the reference and of the inputs, whose content has a hash, options of the data, the images of the floor, and
+call options, which belong to the generator."""
 OPTIONAL = ("generated.classes", "split", "held_out.", "versions.torchmetrics")
 """Parts that only some protocols have, such as those of conditional generators: compared where both have them."""
 OF_METRICS = ("kid", "prdc", "psnr", "ssim", "neighbours")

@@ -11,10 +11,35 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor, nn
 
+    from ganzoo.sampling.examples import Examples
+
 AT_MOST = 10_000
 """The most outputs in one file."""
 AT_ONCE = 64
 """Pictures that are read before they are translated."""
+IMPORTED = 8
+"""Pictures that an imported generator is shown on."""
+
+
+def first_inputs(g: "nn.Module", path: Path) -> "Examples":
+    """The first pictures of a file, folder or zip as inputs, in the size that the generator was trained on.
+
+    Raises:
+        SampleError: the generator translates nothing.
+        DataError: the pictures cannot be read.
+    """
+    import torch
+
+    from ganzoo.data.photos import Photos
+    from ganzoo.sampling.draw import require_inputs
+    from ganzoo.sampling.examples import Examples
+    from ganzoo.sampling.options import input_channels
+
+    require_inputs(g)
+    config: dict[str, Any] = g.config  # type: ignore[assignment]
+    size = config.get("input_size") or config["image_size"]
+    photos = Photos(path, input_channels(g, {}) or 3, square=size)
+    return Examples(torch.stack([pixels for _, pixels in islice(photos, IMPORTED)]))
 
 
 @dataclass(frozen=True)

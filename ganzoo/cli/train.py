@@ -144,6 +144,8 @@ def _merge_settings(config: Path | None, assignments: list[str], flags: dict[str
 
 def _report(run: "Run", architecture: str, quiet: bool) -> None:
     """Print the run folder, and a command to continue or sample it."""
+    from ganzoo.report.commands import sample_command
+
     if run.interrupted:
         launcher = "torchrun … -m ganzoo" if "RANK" in os.environ else "ganzoo"
         print(f"stopped at step {run.step} of {run.config.steps}; continue with:", file=sys.stderr)
@@ -152,11 +154,8 @@ def _report(run: "Run", architecture: str, quiet: bool) -> None:
         pictures = sorted((run.folder / "samples").glob("*.png"))
         if pictures:
             print(f"samples: {pictures[-1]}", file=sys.stderr)
-        source = str(run.folder)
-        if os.sep not in source and not source.startswith("."):
-            source = f".{os.sep}{source}"
         print(f"page:    {run.folder / 'report.html'}", file=sys.stderr)
-        print(f"more:    ganzoo sample {source} -n 64 --seed 1", file=sys.stderr)
+        print(f"more:    {sample_command(run.folder, run.config.to_dict())}", file=sys.stderr)
     print(run.folder)
 
 

@@ -13,7 +13,7 @@ from ganzoo.zoo.command import train_command
 
 
 def commands(record: Record) -> list[tuple[str, str]]:
-    """What each command does, and the command: to make the run again, to continue it, and to use what it has learned."""
+    """What each command does, and the command: make the run again, continue it, and use what it has learned."""
     settings = record.config
     architecture, folder = str(settings.get("architecture", "ARCH")), shlex.quote(str(record.folder))
     measure = f"ganzoo eval {_source(record.folder)} --data {shlex.quote(str(settings.get('data', 'DATA')))}"

@@ -22,7 +22,7 @@ from ganzoo.evaluation.features import Extractor, choose_features, extractor
 from ganzoo.evaluation.figures_cache import cache_path, read_figures, write_entry, write_figures
 from ganzoo.evaluation.neighbours import COLUMNS, ROWS, SHOWN, check_picture, draw, figures_of, nearest, scale_of
 from ganzoo.evaluation.protocol import describe_protocol
-from ganzoo.evaluation.real import Real, open_images
+from ganzoo.evaluation.real import Real, is_grey, open_images
 from ganzoo.evaluation.scores import (
     KID_SUBSET,
     LEAST,
@@ -131,6 +131,8 @@ class Evaluator:
             check_use(translates, some=opened.given is not None, asked=self._asked)
         reference, held, given = opened.reference, opened.held_out, None if translates is False else opened.given
         self.shape, self.labels = reference.shape, reference.data.labels
+        if self.shape[0] == 3 and is_grey(reference.data.items):
+            logger.warning("the images of %s are grey, and samples in colour are compared with them", reference.name)
         self.device, self.precision, self.use_cache = torch.device(device), precision, use_cache
         network = features if isinstance(features, Extractor) else extractor(choose_features(features, data))
         self.extractor = network.to(self.device).eval()

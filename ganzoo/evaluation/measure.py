@@ -66,10 +66,15 @@ def evaluate(
         settings = {**_shape_of(g, settings), **_with_neighbours(settings, neighbours)}
         evaluator = Evaluator(data, **common, **settings)
         return evaluator(g, neighbours=neighbours)
-    return evaluate_sources([str(g)], data, raw=raw, neighbours=neighbours, **common, **settings)[0]
+    return next(measure_sources([str(g)], data, raw=raw, neighbours=neighbours, **common, **settings))
 
 
-def evaluate_sources(
+def evaluate_sources(sources: Sequence[str], data: str | Data, **settings: Any) -> list[Result]:
+    """The results of `measure_sources`, which takes the same arguments."""
+    return list(measure_sources(sources, data, **settings))
+
+
+def measure_sources(
     sources: Sequence[str],
     data: str | Data,
     *,
@@ -78,22 +83,34 @@ def evaluate_sources(
     use_cache: bool = True,
     neighbours: str | Path | None = None,
     **settings: Any,
-) -> list[Result]:
-    """As `evaluate`, for several SOURCEs. The reference is prepared once for each shape of images. A picture of
-    neighbours shows one SOURCE only."""
+) -> Iterator[Result]:
+    """As `evaluate`, for several SOURCEs of images of one shape, which are all looked at before the first is measured.
+    A picture of neighbours shows one SOURCE only.
+
+    Yields:
+        The result of each, as soon as it is there.
+    """
     if neighbours is not None and len(sources) > 1:
         raise EvaluationError(f"{neighbours} can show the neighbours of one SOURCE, not of {len(sources)}")
     settings = _with_neighbours(settings, neighbours)
-    evaluators: dict[tuple[int | None, ...], Evaluator] = {}
-    results = []
+    if len(sources) > 1:
+        shapes = [_shape_of(g, settings) for _, g in _generators(sources, raw)]
+        for source, shape in zip(sources, shapes, strict=True):
+            if shape != shapes[0]:
+                raise EvaluationError(
+                    f"{sources[0]} ({_described(shapes[0])}) and {source} ({_described(shape)}) make images of "
+                    "different shapes, so that their figures do not compare: measure them one by one"
+                )
+    evaluator = None
     for source, g in _generators(sources, raw):
         g.to(device)
-        shape = _shape_of(g, settings)
-        key = tuple(shape.values())
-        if key not in evaluators:
-            evaluators[key] = Evaluator(data, device=device, use_cache=use_cache, **shape, **settings)
-        results.append(_measure(evaluators[key], g, source, "raw" if raw else "ema", neighbours))
-    return results
+        if evaluator is None:
+            evaluator = Evaluator(data, device=device, use_cache=use_cache, **_shape_of(g, settings), **settings)
+        yield _measure(evaluator, g, source, "raw" if raw else "ema", neighbours)
+
+
+def _described(shape: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in shape.items() if name != "translates" and value is not None)
 
 
 def _with_neighbours(settings: dict[str, Any], neighbours: str | Path | None) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class Operations(TorchDispatchMode):
     hooks that R1's second derivative does not get through."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -86,10 +86,10 @@ def training(size: int, precision: str, device: str, cycles: int) -> dict[str, f
 
     def run(steps: int) -> None:
         nonlocal batch
-        settings = {"data": "sprites", "image_size": size, "augment": [], "precision": precision, "device": device}
+        settings: dict[str, Any] = {"image_size": size, "augment": [], "precision": precision, "device": device}
         settings |= {"steps": steps, "sample_every": 10**9, "checkpoint_every": 10**9}
         with tempfile.TemporaryDirectory() as folder:
-            config = ganzoo.TrainConfig("stylegan2", out=f"{folder}/run", **settings)
+            config = ganzoo.TrainConfig("stylegan2", data="sprites", out=f"{folder}/run", **settings)
             batch = config.batch_size
             ganzoo.train(config, on_step=lambda _: times.append(time.perf_counter()))
 

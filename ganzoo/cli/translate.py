@@ -101,7 +101,7 @@ class Translation:
 
         from ganzoo.progress import counting
         from ganzoo.sampling.draw import PIECE
-        from ganzoo.sampling.pictures import to_uint8
+        from ganzoo.sampling.pictures import save, to_uint8
         from ganzoo.sampling.translate import by_shape
 
         photos = self._photos(g)
@@ -114,7 +114,7 @@ class Translation:
                         name = some[group[position // self.n]][0] + (f"-{position % self.n}" if self.n > 1 else "")
                         path = out / f"{name}.png"
                         path.parent.mkdir(parents=True, exist_ok=True)
-                        fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(path)
+                        save(fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image), path)
                     advance(len(group))
                 done += len(some)
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ganzoo.errors import CheckpointError, ConfigError
 from ganzoo.files import file_hash, reason, remove, replacing, write_tensors, write_text
 from ganzoo.sampling.classes import name_classes
+from ganzoo.sampling.pictures import save
 from ganzoo.sampling.sound import set_rate
 from ganzoo.zoo.config import TrainConfig
 from ganzoo.zoo.networks import network
@@ -317,4 +318,4 @@ def save_picture(folder: Path, step: int, picture: Image.Image) -> None:
     path = folder / "samples" / f"{step_name(step)}.png"
     with _writing(path):
         path.parent.mkdir(exist_ok=True)  # someone may have cleared the samples away
-        picture.save(path)
+        save(picture, path)

@@ -69,7 +69,8 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="draw input, output and truth of some images")
     options = parser.parse_args()
     g = ganzoo.from_pretrained(options.source)
-    truth = load(options.data, options={"split": "test"}, image_size=g.config["image_size"]).items
+    size: int = g.config["image_size"]  # type: ignore[index, assignment]  # set by the zoo
+    truth = load(options.data, options={"split": "test"}, image_size=size).items[:]
     inputs = make_inputs(truth, options.inputs)
     made = ganzoo.sample(g, inputs=inputs).clamp(-1, 1) / 2 + 0.5
     measure = completion if options.inputs == "masked" else colouring

@@ -309,8 +309,8 @@ def cut_metrics(folder: Path, step: int) -> None:
         write_text(path, "".join(lines))
 
 
-def save_picture(folder: Path, step: int, picture: Image.Image) -> None:
-    """Write the sample grid of a step.
+def save_picture(folder: Path, step: int, picture: Image.Image) -> Path:
+    """Write the sample grid of a step, and return its file.
 
     Raises:
         CheckpointError: it cannot be written.
@@ -319,3 +319,4 @@ def save_picture(folder: Path, step: int, picture: Image.Image) -> None:
     with _writing(path):
         path.parent.mkdir(exist_ok=True)  # someone may have cleared the samples away
         save(picture, path)
+    return path

@@ -27,10 +27,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from recording import recording
 from sides import CASES, WARM_UP, Case, Worker
 
 HERE = Path(__file__).parent
-SECTIONS = ("stylegan2", "startup", "processes")
+SECTIONS = ("stylegan2", "startup", "processes", "recording")
 VARIANTS = ("fp32", "bf16", "compiled")
 MARKS = ("<!-- bench -->\n", "<!-- /bench -->\n")
 MB = 1e6
@@ -345,6 +346,18 @@ def markdown(result: dict[str, Any]) -> Iterator[str]:
             f"- DCGAN at 64 px on two one-thread processes: {found['two']:,.0f} images/s, on one {found['one']:,.0f}: "
             f"{spread(found['ratios'])} times as many."
         )
+    yield from recording_lines(result["recording"]) if result.get("recording") else ()
+
+
+def recording_lines(found: dict[str, dict[str, float]]) -> Iterator[str]:
+    """What `recording` found. What runs beside the training without any tracker is none's."""
+    page, idle = found["none"]["page"], found["none"]["beside"]
+    yield f"- The page of a run takes {page:.2%} of the time of DCGAN's default recipe."
+    for name, shares in found.items():
+        if name != "none":
+            beside = max(0.0, shares["beside"] - idle)
+            own = shares["training"]
+            yield f"- Tracking with {name} takes {own:.3%} of it, and {beside:.2%} in other threads and processes."
 
 
 def write_between_marks(path: Path, lines: list[str], marks: tuple[str, str] = MARKS) -> None:
@@ -417,6 +430,8 @@ def main() -> None:
             result["startup"] = startup(options)
         if "processes" in options.only:
             result["processes"] = processes(options)
+        if "recording" in options.only:
+            result["recording"] = recording(options.quick)
     finally:  # what was measured before an error or Ctrl-C took long enough
         lines = list(markdown(result))
         print("\n".join(lines))

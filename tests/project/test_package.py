@@ -24,6 +24,11 @@ HEAVY = (
     "huggingface_hub",
     "datasets",
     "pyarrow",
+    "tensorboard",
+    "wandb",
+    "trackio",
+    "textual_image",
+    "IPython",
 )
 
 
@@ -32,6 +37,7 @@ HEAVY = (
     [
         ["list"],
         ["list", "--losses", "--json"],
+        ["list", "--trackers"],
         ["plugins"],
         ["--help"],
         ["train", "--help"],

@@ -71,8 +71,11 @@ def normal(name):
 @pytest.mark.parametrize(
     ("paths", "extras"),
     [
-        (SOURCES, ["datasets", "eval", "onnx", "sound", "video"]),
-        ([*ROOT.glob("tests/**/*.py"), *ROOT.glob("examples/*.py")], ["datasets", "eval", "onnx", "test", "video"]),
+        (SOURCES, ["datasets", "eval", "onnx", "preview", "sound", "tensorboard", "trackio", "video", "wandb"]),
+        (
+            [*ROOT.glob("tests/**/*.py"), *ROOT.glob("examples/*.py")],
+            ["datasets", "eval", "onnx", "tensorboard", "test", "trackio", "video", "wandb"],
+        ),
     ],
     ids=["package", "tests"],
 )

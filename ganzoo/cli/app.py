@@ -9,14 +9,16 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Annotated, Any, TextIO
 
 import typer
 
 from ganzoo.cli import catalogue, eval, latent, plugins, report, sample, share, train
 from ganzoo.cli.output import FIRST, HELP, one_line
-from ganzoo.errors import GanzooError
+from ganzoo.errors import ConfigError, GanzooError
 from ganzoo.files import reason
 
 app = typer.Typer(
@@ -80,6 +82,7 @@ def main() -> None:
     logger.propagate = False
     try:
         try:
+            _refuse_empty_outputs(sys.argv[1:])
             app()
         finally:
             sys.stdout.flush()
@@ -98,6 +101,13 @@ def main() -> None:
         print(f"ganzoo: error: the output cannot be written: {reason(error)}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _refuse_empty_outputs(arguments: Sequence[str]) -> None:
+    """Refuse an output without a name, which would be the current folder, before it is taken for one."""
+    for name, value in pairwise([*arguments, "-"]):
+        if (name in ("-o", "--out") and not value.strip()) or name == "--out=":
+            raise ConfigError(f"{name} is empty: name a file or a folder, or leave it out")
 
 
 class Talk:

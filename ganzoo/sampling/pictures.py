@@ -1,5 +1,6 @@
 """Images as pixels and as one picture."""
 
+import io
 import math
 import unicodedata
 from collections.abc import Sequence
@@ -49,8 +50,10 @@ def save(picture: Image.Image, path: Path, **options: Any) -> None:
     Raises:
         OSError: it cannot be written.
     """
+    content = io.BytesIO()  # Pillow's writer of JPEG does not notice that a file cannot be written
+    picture.save(content, Image.registered_extensions()[path.suffix.lower()], **options)
     with replacing(path, shared=True) as temporary:
-        picture.save(temporary, Image.registered_extensions()[path.suffix.lower()], **options)
+        temporary.write_bytes(content.getbuffer())
 
 
 def grid(pixels: Pixels, columns: int | None = None, names: Sequence[str] | None = None) -> Image.Image:

@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -19,6 +20,20 @@ REFRESH = 0.1
 PLAIN = 10
 """Seconds between plain lines about a count."""
 
+Listener = Callable[[int, int, str], None]
+"""Is told how many of how many things are done, and what they are."""
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextlib.contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """In the block, what `counting` counts in this thread is told to `listener` instead of being shown."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
 
 @contextlib.contextmanager
 def counting(total: int, what: str) -> Iterator[Callable[[int], None]]:
@@ -29,17 +44,20 @@ def counting(total: int, what: str) -> Iterator[Callable[[int], None]]:
         A function to call with the number of items that were finished since the last call.
     """
     done, last_line = 0, time.perf_counter()
+    listener = _listener.get()
 
     def advance(count: int) -> None:
         nonlocal done, last_line
         done += count
-        if live:
+        if listener:
+            listener(done, total, what)
+        elif live:
             live.update(task, completed=done)
         elif time.perf_counter() - last_line > PLAIN:
             last_line = time.perf_counter()
             logger.info("%d of %d %s", done, total, what)
 
-    if not (logger.isEnabledFor(logging.INFO) and sys.stderr.isatty()):
+    if listener or not (logger.isEnabledFor(logging.INFO) and sys.stderr.isatty()):
         live = None
         yield advance
         return

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ganzoo.cli.output import Device
+from ganzoo.cli.output import Device, Source
 from ganzoo.errors import ConfigError
 
 
@@ -28,7 +28,7 @@ def ui(
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Open the workshop in the browser: draw, move, walk, invert, translate, compare and follow runs (extra: ganzoo\\[ui])."""
+    """Open the workshop, a page in the browser for generators and training runs (extra: ganzoo\\[ui])."""
     if not runs.is_dir():
         raise ConfigError(f"--runs {runs} is no folder: name the one that your runs are in")
     try:
@@ -48,3 +48,17 @@ def ui(
         open_ = sys.stdout.isatty()
     print("ganzoo: press Ctrl-C to end", file=sys.stderr)
     serve(offers, host=host, port=port, open_browser=open_, started=lambda address: print(address, flush=True))
+
+
+def space(
+    source: Source,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
+    title: Annotated[str, typer.Option(help="The title of the Space. \\[default: ARCH.TAG]")] = "",
+    requirement: Annotated[
+        str, typer.Option(metavar="SPEC", help="How pip installs ganzoo there. \\[default: ganzoo==VERSION]")
+    ] = "",
+) -> None:
+    """Write the workshop for a generator as a Hugging Face Space, to publish by `ganzoo push --space`."""
+    from ganzoo.ui.space import write_space
+
+    print(write_space(source, out, requirement=requirement, title=title))

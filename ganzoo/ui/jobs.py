@@ -54,12 +54,10 @@ class Jobs:
                 for handle in handles:
                     handle.remove()
 
-    def stop(self, session: str) -> bool:
-        """Stop the job of a tab. Returns whether one was running."""
-        if session != self._session:
-            return False
-        self._stop = True
-        return True
+    def stop(self, session: str) -> None:
+        """Stop the job of a tab, if it runs."""
+        if session == self._session:
+            self._stop = True
 
     def close(self, session: str) -> None:
         """Stop the job of a tab that is closed, and let none of its waiting jobs begin."""

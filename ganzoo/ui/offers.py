@@ -63,9 +63,8 @@ class Offers:
         """The training runs that are there now, by their paths below the folder, the newest first."""
         if self._runs is None:
             return {}
-        found, looked_at = [], 0
-        for folder, below, files in os.walk(self._runs):
-            looked_at += 1
+        found = []
+        for looked_at, (folder, below, files) in enumerate(os.walk(self._runs)):
             path = Path(folder)
             if TRAINING in files and "checkpoints" in below:
                 found.append(path)
@@ -79,7 +78,7 @@ class Offers:
     def choices(self) -> list[tuple[str, str]]:
         """The generators that can be chosen now, each as a label and what `load` takes."""
         runs = [
-            (f"run {name}", str(path.absolute()))
+            (f"{name} (run)", str(path.absolute()))
             for name, path in self.runs().items()
             if any((path / "checkpoints").glob("step-*")) or (path / "model").is_dir()
         ]

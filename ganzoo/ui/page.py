@@ -1,9 +1,8 @@
 """The page of the workshop: choosing a generator, what can be done with it, and following training runs."""
 
 import html
-import tempfile
+import itertools
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -11,48 +10,48 @@ import gradio as gr
 from torch import nn
 
 from ganzoo.errors import GanzooError
-from ganzoo.sampling.classes import class_names
 from ganzoo.sampling.draw import class_count
 from ganzoo.sampling.options import takes_inputs
 from ganzoo.sampling.sound import rate_of
 from ganzoo.ui import tabs
-from ganzoo.ui.jobs import Jobs, Stopped
-from ganzoo.ui.offers import Offers, settings
+from ganzoo.ui.desk import TURN, Desk
+from ganzoo.ui.fields import plain
+from ganzoo.ui.offers import settings
 
-Values = dict[Any, Any]
-"""The values of components, by component."""
-TURN = "turn"
-"""The queue of all jobs, of which one runs at a time."""
 LOOK = 5
 """Seconds between two looks at the folder of runs."""
 COMPARED = 4
 """Runs that are shown side by side at most."""
 RUN_PAGE = "/run-page"
 """The path of the page of runs, whose names it takes as `run`."""
-SHOWN_FOR = 30
-"""Seconds that a message about something that did not work is shown."""
 
 CSS = """
-.pictures img, .picture img { image-rendering: pixelated; }
-iframe.run { width: 100%; height: 75vh; min-height: 480px; border: 1px solid var(--border-color-primary); border-radius: 6px; }
+.pictures img, .pictures .grid-container { grid-template-columns: repeat(auto-fill, minmax(88px, 1fr)) !important; }
+.pictures .grid-wrap { max-height: 80vh !important; }
+.picture img { image-rendering: pixelated; }
+.pictures .grid-container { grid-template-columns: repeat(auto-fill, minmax(88px, 1fr)) !important; }
+.pictures .grid-wrap { max-height: 80vh !important; }
+.picture img { width: 100% !important; height: 100% !important; object-fit: contain !important; }
+.pictures.wide .grid-container { grid-template-columns: repeat(auto-fill, minmax(min(100%, 420px), 1fr)) !important; }
+.pictures.wide .thumbnail-lg { aspect-ratio: auto !important; }
+iframe.run { width: 100%; height: 75vh; min-height: 480px; border: 1px solid var(--border-color-primary); }
 footer { display: none !important; }
 """
 
 
 class Workshop:
-    """The parts of the page, and what its events share.
+    """The page.
 
     Args:
-        offers: what can be chosen.
-        jobs: the jobs of all tabs of the browser.
-        folder: where files for download are written.
+        desk: what its events share.
     """
 
-    def __init__(self, offers: Offers, jobs: Jobs, folder: Path) -> None:
-        self.offers, self.jobs, self.folder = offers, jobs, folder
+    def __init__(self, desk: Desk) -> None:
+        self.desk, self.offers = desk, desk.offers
 
     def build(self) -> gr.Blocks:
         """The page."""
+        page: gr.Blocks
         with gr.Blocks(title="ganzoo workshop", analytics_enabled=False, delete_cache=(3600, 24 * 3600)) as page:
             gr.Markdown("# ganzoo workshop")
             if self.offers.has_runs:
@@ -66,68 +65,30 @@ class Workshop:
         page.queue(default_concurrency_limit=1, max_size=64)
         return page
 
-    def job(
-        self, work: Callable[[Values], Any], generators: Callable[[Values], Sequence[nn.Module]], what: str
-    ) -> Callable[..., Any]:
-        """An event that computes. Errors are shown, and what the page showed before stays.
-
-        Args:
-            work: takes the values of the inputs and returns those of the outputs.
-            generators: those that it calls.
-            what: what it does, as progress says it before the first step is done.
-        """
-
-        def run(values: Values, request: gr.Request, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
-            def tell(done: int, total: int, text: str) -> None:
-                progress((done, total), desc=text)
-
-            try:
-                with self.jobs.running(str(request.session_hash), list(generators(values)), tell):
-                    progress(0, desc=f"{what} on {self._device()}")
-                    return work(values)
-            except Stopped:
-                gr.Info("The job was stopped.", duration=5, title="Stopped")
-            except GanzooError as error:
-                gr.Warning(html.escape(str(error)), duration=SHOWN_FOR, title="That did not work")
-            return gr.skip()
-
-        return run
-
-    def stop(self, request: gr.Request) -> None:
-        """Stop the job of the tab."""
-        if not self.jobs.stop(str(request.session_hash)):
-            gr.Info("Nothing of this page is running.", duration=5, title="Stop")
-
-    def new_folder(self) -> Path:
-        """An empty folder for files to download."""
-        return Path(tempfile.mkdtemp(dir=self.folder))
-
     def _closed(self, request: gr.Request) -> None:
-        self.jobs.close(str(request.session_hash))
-
-    def _device(self) -> str:
-        return "the CPU" if self.offers.device.type == "cpu" else str(self.offers.device)
+        self.desk.jobs.close(str(request.session_hash))
 
     def _generator(self, page: gr.Blocks) -> None:
         choices = self.offers.choices()
         with gr.Row():
             source = gr.Dropdown(
-                choices, value=choices[0][1] if choices else None, label="Generator", scale=4, elem_id="source",
-                allow_custom_value=self.offers.hub,
+                choices, value=choices[0][1] if choices else None, label="Generator", scale=4, interactive=True,
+                elem_id="source", allow_custom_value=self.offers.hub,
                 info="A run, pretrained weights" + (", or hf-hub:ORG/NAME" if self.offers.hub else ""),
             )  # fmt: skip
             again = gr.Button("Load again", scale=0, min_width=120, size="sm")
         about = gr.Markdown("Loading the generator.", elem_id="about")
-        loaded = gr.State("")
+        loaded = gr.State()
+        count = itertools.count()
 
         def load(name: str | None, *, again: bool = False) -> Any:
             if not name:
-                return "", "There is nothing to choose yet: train a generator first."
+                return None, "There is nothing to choose yet: train a generator first."
             try:
                 g = self.offers.load(name, again=again)
             except GanzooError as error:
-                return "", f"⚠ {_plain(str(error))}"
-            return name, self._about(g)
+                return None, f"⚠ {plain(str(error))}"
+            return (name, next(count)), self._about(g)  # counted, so that the tabs are built anew each time
 
         shared: dict[str, Any] = {
             "inputs": source, "outputs": [loaded, about], "concurrency_id": TURN, "concurrency_limit": 1,
@@ -139,10 +100,10 @@ class Workshop:
         if self.offers.has_runs:  # a run that has its first checkpoint becomes a generator
             self._refreshed(source, self.offers.choices)
 
-        @gr.render(inputs=loaded, triggers=[loaded.change], concurrency_limit=None)
-        def show(name: str) -> None:
-            if name:
-                tabs.build(self, name)
+        @gr.render(inputs=loaded, triggers=[loaded.change], concurrency_limit=None)  # type: ignore[untyped-decorator]
+        def show(chosen: tuple[str, int] | None) -> None:
+            if chosen:
+                tabs.build(self.desk, chosen[0])
 
     def _about(self, g: nn.Module) -> str:
         """A sentence about a generator."""
@@ -159,7 +120,7 @@ class Workshop:
         slow = ""
         if self.offers.device.type == "cpu":
             slow = ", where a large one takes its time: each job says how far it is, and can be stopped"
-        return f"This generator {makes}{classes} and has {size:,} weights. It computes on {self._device()}{slow}."
+        return f"This generator {makes}{classes} and has {size:,} weights. It computes on {self.desk.place}{slow}."
 
     def _refreshed(self, component: gr.Dropdown, choices: Callable[[], Sequence[Any]]) -> None:
         """Keep the choices of a dropdown up to date."""
@@ -177,6 +138,7 @@ class Workshop:
         names = list(self.offers.runs())
         runs = gr.Dropdown(
             names, value=names[:1], multiselect=True, max_choices=COMPARED, label="Runs", elem_id="runs",
+            interactive=True,
             info=f"Up to {COMPARED} side by side, the newest first. The page follows them as they go.",
         )  # fmt: skip
         frame = gr.HTML(elem_id="run-frame", apply_default_css=False)
@@ -192,8 +154,3 @@ class Workshop:
         page.load(show, **shared)
         runs.change(show, **shared)
         self._refreshed(runs, lambda: list(self.offers.runs()))
-
-
-def _plain(text: str) -> str:
-    """A text as Markdown in which nothing is markup."""
-    return "".join(f"\\{c}" if c in "\\`*_[]<>|~#$&" else c for c in text)

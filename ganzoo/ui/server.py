@@ -16,15 +16,15 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI, Request
+from fastapi.middleware import Middleware
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import HTMLResponse, PlainTextResponse
-from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ganzoo.errors import ConfigError, GanzooError
 from ganzoo.files import reason
 from ganzoo.report.page import render
 from ganzoo.report.record import read_record
+from ganzoo.ui.desk import Desk
 from ganzoo.ui.jobs import Jobs
 from ganzoo.ui.offers import Offers
 from ganzoo.ui.page import COMPARED, CSS, RUN_PAGE, Workshop
@@ -45,10 +45,10 @@ class OwnPageOnly:
         app: the application behind it.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: Any) -> None:
         self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Pass a request on, or answer 403."""
         if scope["type"] in ("http", "websocket"):
             headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
@@ -89,7 +89,7 @@ def application(offers: Offers, jobs: Jobs, folder: Path, hosts: list[str] | Non
         except (GanzooError, OSError, ValueError):
             return HTMLResponse("The run cannot be read just now.", 503, headers)
 
-    page = Workshop(offers, jobs, folder).build()
+    page = Workshop(Desk(offers, jobs, folder)).build()
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     gr.mount_gradio_app(
         app, page, path="/", theme=theme, css=CSS, ssr_mode=False, run_history=False, footer_links=[],
@@ -143,6 +143,15 @@ def serve(
         app = application(offers, jobs, Path(folder).resolve(), hosts)
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE)
         Server(config).run(sockets=[listener])
+
+
+def serve_space(source: str) -> None:
+    """Serve the page of one generator as a Hugging Face Space expects it.
+
+    Args:
+        source: a SOURCE.
+    """
+    serve(Offers([source], pretrained=False), host="0.0.0.0", port=PORT, public=True)
 
 
 def _listen(host: str, port: int | None) -> socket.socket:

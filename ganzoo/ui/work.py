@@ -120,15 +120,18 @@ def write(g: nn.Module, drawn: Drawn, folder: Path) -> list[Path]:
     return files
 
 
-def move(g: nn.Module, drawn: Drawn, number: int, directions: Directions, strengths: Sequence[float]) -> Drawn:
+def move(g: nn.Module, drawn: Drawn, number: int, directions: Directions | None, strengths: Sequence[float]) -> Drawn:
     """Sample `number` moved along several directions at once, each by a strength in standard deviations.
+
+    Args:
+        directions: as many as strengths; None: it stays where it is.
 
     Raises:
         SampleError: there is no such sample.
     """
     points = chosen(drawn, [number])
     for index, strength in enumerate(strengths):
-        if strength:
+        if strength and directions is not None:
             points = directions.move(points, index, strength)
     return Drawn(preview(g, points, 1, drawn.options).cpu(), points, drawn.options)
 
@@ -159,9 +162,7 @@ def parse_numbers(text: str) -> list[int]:
         raise SampleError(f"pictures are named by their numbers, such as 0, 3, 5, not {text!r}") from error
 
 
-def walk(
-    g: nn.Module, drawn: Drawn, numbers: Sequence[int], frames: int, fps: int, closed: bool, path: Path
-) -> None:
+def walk(g: nn.Module, drawn: Drawn, numbers: Sequence[int], frames: int, fps: int, closed: bool, path: Path) -> None:
     """Write a walk between these samples as a video.
 
     Args:
@@ -198,9 +199,7 @@ def read_upload(path: str, g: nn.Module) -> Tensor:
     return torch.from_numpy(pixels.copy())[None].float().div(127.5).sub(1)
 
 
-def invert(
-    g: nn.Module, target: Tensor, *, steps: int, label: int | None, features: str
-) -> tuple[Drawn, float]:
+def invert(g: nn.Module, target: Tensor, *, steps: int, label: int | None, features: str) -> tuple[Drawn, float]:
     """The latents whose image is nearest to a picture (1, C, H, W), with that image, and their distance.
 
     Raises:
@@ -237,7 +236,7 @@ def translate(
             inputs = _read_whole(path, channels)
             inputs = inputs if make is None else make_inputs(inputs, make)
             outputs = translate_images(g, inputs, n, seed + number, label, **options).cpu()
-            made.append(side_by_side([as_pixels(column) for column in (inputs, *outputs.split(1))]))
+            made.append(side_by_side([as_pixels(column) for column in (inputs, *torch.split(outputs, 1))]))
             advance(1)
     return made
 

@@ -6,7 +6,7 @@ https://arxiv.org/abs/1710.10196, section 4.1).
 
 import math
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,8 @@ REST = (1.0, 2.0, 1.0)
 EPSILON = 1e-8
 MASK = 0xFFFFFFFF
 """Keeps 32 bits of a whole number."""
-NOISES = ("random", "const", "none")
+Noise = Literal["random", "const", "none"]
+NOISES: tuple[Noise, ...] = get_args(Noise)
 
 
 def widths(image_size: int, channel_base: int, channel_max: int) -> dict[int, int]:

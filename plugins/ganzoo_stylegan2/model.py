@@ -16,6 +16,7 @@ from ganzoo_stylegan2.layers import (
     Filter,
     MappingNetwork,
     Modulated,
+    Noise,
     activate,
     noise_like,
     seeds_of,
@@ -191,7 +192,7 @@ class Generator(nn.Module):
         *_, drawing = [module.conv for module in self.modules() if isinstance(module, Drawing)]
         return [conv.affine.weight for conv in (*convs, drawing)]
 
-    def synthesize(self, w: Tensor, *, noise: str | None = None, latent: Tensor | None = None) -> Tensor:
+    def synthesize(self, w: Tensor, *, noise: Noise | None = None, latent: Tensor | None = None) -> Tensor:
         """Images from w (N, layers, w_dim).
 
         Args:
@@ -216,7 +217,7 @@ class Generator(nn.Module):
         return image  # type: ignore[return-value]  # the last block always draws
 
     def forward(
-        self, z: Tensor, labels: Tensor | None = None, *, truncation: float | Tensor = 1.0, noise: str | None = None
+        self, z: Tensor, labels: Tensor | None = None, *, truncation: float | Tensor = 1.0, noise: Noise | None = None
     ) -> Tensor:
         """Images from latents.
 

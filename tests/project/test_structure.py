@@ -71,7 +71,7 @@ def normal(name):
 @pytest.mark.parametrize(
     ("paths", "extras"),
     [
-        (SOURCES, ["datasets", "eval", "onnx", "sound", "video"]),
+        (SOURCES, ["datasets", "eval", "onnx", "sound", "ui", "video"]),
         ([*ROOT.glob("tests/**/*.py"), *ROOT.glob("examples/*.py")], ["datasets", "eval", "onnx", "test", "video"]),
     ],
     ids=["package", "tests"],

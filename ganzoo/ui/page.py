@@ -26,10 +26,10 @@ RUN_PAGE = "/run-page"
 """The path of the page of runs, whose names it takes as `run`."""
 
 CSS = """
-.pictures img, .pictures .grid-container { grid-template-columns: repeat(auto-fill, minmax(88px, 1fr)) !important; }
+.pictures img, .pictures .grid-container { grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)) !important; }
 .pictures .grid-wrap { max-height: 80vh !important; }
 .picture img { image-rendering: pixelated; }
-.pictures .grid-container { grid-template-columns: repeat(auto-fill, minmax(88px, 1fr)) !important; }
+.pictures .grid-container { grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)) !important; }
 .pictures .grid-wrap { max-height: 80vh !important; }
 .picture img { width: 100% !important; height: 100% !important; object-fit: contain !important; }
 .pictures.wide .grid-container { grid-template-columns: repeat(auto-fill, minmax(min(100%, 420px), 1fr)) !important; }

@@ -223,8 +223,8 @@ def test_upload_and_invert(workshop, place):
     button(page, "Find its latents").click()
     page.locator("#pair").get_by_text(re.compile(r"\d+ of 200 steps of 1 image")).first.wait_for()
     page.get_by_text("It is sample 16 now").wait_for()
-    distance = float(re.search(r"distance is ([\d.]+)", page.locator("#inverted").inner_text())[1])
-    assert distance < 0.1
+    distance = float(re.search(r"distance is (\d\.\d+)", page.locator("#inverted").inner_text())[1])
+    assert distance < 0.3
     tab(page, "Samples")
     assert page.locator("#samples .thumbnail-item").count() == 17
 
@@ -322,7 +322,7 @@ def test_translation(workshop, place):
 
 def test_an_error_of_the_generator_is_explained(workshop):
     page = workshop()
-    page.get_by_label("Generator", exact=True).fill("dcgan.noun")
+    page.get_by_label("Generator", exact=True).fill("dcgan.nuns")
     page.keyboard.press("Enter")
     page.get_by_text("did you mean 'dcgan.nouns'").wait_for()
     page.get_by_label("Generator", exact=True).fill("../elsewhere")
@@ -382,8 +382,15 @@ def test_following_runs(workshop, place):
     frame.get_by_text("step 8").first.wait_for()
     (place / "runs" / "first" / "samples" / "step-0000008.png").unlink()
     shutil.copytree(place / "runs" / "first", place / "runs" / "later")
-    page.get_by_label("Runs", exact=True).click()
-    page.get_by_role("option", name="runs/later", exact=True).wait_for(state="attached")
+    later = page.get_by_role("option", name="runs/later", exact=True)
+    deadline = time.monotonic() + 30
+    while not later.is_visible():  # the list opens when it gets the focus
+        assert time.monotonic() < deadline, "the new run did not appear"
+        page.get_by_role("heading", name="ganzoo workshop").click()
+        page.get_by_label("Runs", exact=True).click()
+        page.wait_for_timeout(2000)
+    page.get_by_role("option", name=f"runs/{EVIL}", exact=True).click()
+    frame.locator("h1", has_text="onerror=alert").wait_for()
 
 
 @pytest.mark.parametrize("width", [400, 1400])
@@ -399,7 +406,8 @@ def test_the_page_of_a_run(open_page, place, width, scheme):
     page.keyboard.press("End")
     assert image.get_attribute("src") == last
     button(page, "Play").click()
-    page.wait_for_function("document.getElementById('play').textContent === 'Play'")
+    button(page, "Pause").wait_for()
+    button(page, "Play").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator(".plot canvas").count() > 1
 

@@ -2,6 +2,9 @@
 
 import gc
 import json
+import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -26,6 +29,8 @@ from ganzoo.ui.desk import Desk
 from ganzoo.ui.jobs import Jobs, Stopped
 from ganzoo.ui.offers import Offers
 from ganzoo.ui.server import application
+from ganzoo.ui.space import write_space
+from hub_server import front_matter, space_faults
 
 # gradio makes event loops that it does not close. They are collected here, where the warning about them is no error.
 pytestmark = [
@@ -419,3 +424,22 @@ def test_the_command_refuses_what_is_no_folder(ganzoo_cli):
     code, _, err = ganzoo_cli("ui", "--runs", "nowhere")
     assert code == 1
     assert "--runs nowhere is no folder" in err
+
+
+# The Space
+
+
+def test_the_app_of_a_space_serves_its_own_generator_alone(tmp_path, runs):
+    folder = write_space(str(runs / "images"), tmp_path / "space", title="Digits")
+    card = front_matter((folder / "README.md").read_text())
+    assert space_faults(card) == []
+    assert (card["title"], card["sdk"], card["app_file"]) == ("Digits", "gradio", "app.py")
+    assert card["sdk_version"] == gr.__version__
+    pins = (folder / "requirements.txt").read_text().splitlines()
+    assert f"ganzoo=={ganzoo.__version__}" in pins
+    assert all("==" in line for line in pins if not line.startswith("--"))
+    with socket.socket() as taken:  # a Space has one port
+        taken.bind(("0.0.0.0", server.PORT))
+        done = subprocess.run([sys.executable, "app.py"], cwd=folder, capture_output=True, text=True, check=False)
+    assert "ConfigError" in done.stderr
+    assert f"port {server.PORT}" in done.stderr

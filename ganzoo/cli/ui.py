@@ -18,7 +18,9 @@ def ui(
             help="Generators to offer first: run or model folders, hf-hub:ORG/NAME\\[@REVISION], or pretrained names.",
         ),
     ] = None,
-    runs: Annotated[Path, typer.Option(help="The folder below which training runs are offered and followed.")] = Path(),
+    runs: Annotated[
+        Path, typer.Option(help="Training runs up to four folders below this one are offered and followed.")
+    ] = Path(),
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 lets others in.")] = "127.0.0.1",
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="The port. \\[default: the first free one from 7860]")

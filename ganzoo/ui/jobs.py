@@ -83,7 +83,7 @@ def _timed(tell: Tell) -> Tell:
         if now - last < REFRESH and done < total:
             return
         last = now
-        left = (now - began) * (total - done) / done
+        left = (now - began) * (total - done) / max(done, 1)
         time_left = f", about {left:.0f} s left" if left >= 1 else ""
         tell(done, total, f"{done} of {total} {what}{time_left}")
 

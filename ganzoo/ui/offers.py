@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections import OrderedDict
+import time
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from ganzoo.store.source import find, from_pretrained
 from ganzoo.zoo.plugins import registry
 
 DEPTH = 4
-"""Folders between the one that is searched and a run."""
-LOOKED_AT = 20_000
+"""Folders from the one that is searched down to a run, at most."""
+LOOKED_AT = 5000
 """The most folders that a search for runs looks at."""
+LOOK, SHARE = 2.0, 0.02
+"""Seconds between two searches at least, and the share of the time that they may take."""
 KEPT = 4
 """Generators that are kept in memory."""
 
@@ -53,6 +56,8 @@ class Offers:
         self.device = device or torch.device("cpu")
         self._loaded: OrderedDict[str, nn.Module] = OrderedDict()
         self._lock = threading.Lock()
+        self._found: dict[str, Path] = {}
+        self._due = 0.0
 
     @property
     def has_runs(self) -> bool:
@@ -63,29 +68,24 @@ class Offers:
         """The training runs that are there now, by their paths below the folder, the newest first."""
         if self._runs is None:
             return {}
-        found = []
-        for looked_at, (folder, below, files) in enumerate(os.walk(self._runs)):
-            path = Path(folder)
-            if TRAINING in files and "checkpoints" in below:
-                found.append(path)
-            deep = len(path.relative_to(self._runs).parts) >= DEPTH
-            if TRAINING in files or deep or looked_at > LOOKED_AT:
-                below.clear()
-            below[:] = sorted(name for name in below if not name.startswith((".", "__")))
-        newest = sorted(found, key=lambda path: (path / TRAINING).stat().st_mtime, reverse=True)
-        return {path.relative_to(self._runs).as_posix(): path for path in newest}
+        began = time.monotonic()
+        if began >= self._due:
+            self._found = _search(self._runs)
+            ended = time.monotonic()
+            self._due = ended + max(LOOK, (ended - began) / SHARE)
+        return dict(self._found)
 
     def choices(self) -> list[tuple[str, str]]:
         """The generators that can be chosen now, each as a label and what `load` takes."""
+        given = {str(Path(source).absolute()) for source in self._sources}
         runs = [
             (f"{name} (run)", str(path.absolute()))
             for name, path in self.runs().items()
-            if any((path / "checkpoints").glob("step-*")) or (path / "model").is_dir()
+            if str(path.absolute()) not in given
+            and (any((path / "checkpoints").glob("step-*")) or (path / "model").is_dir())
         ]
-        weights = registry().weights if self._pretrained else ()
-        listed = dict.fromkeys(source for _, source in runs)
-        given = [(source, source) for source in self._sources if str(Path(source).absolute()) not in listed]
-        return [*given, *runs, *((name, name) for name in weights if name not in self._sources)]
+        names = [name for name in registry().weights if name not in self._sources] if self._pretrained else []
+        return [*((name, name) for name in self._sources), *runs, *((name, name) for name in names)]
 
     def load(self, source: str, *, again: bool = False) -> nn.Module:
         """A generator that is offered, on the device of this page.
@@ -121,6 +121,25 @@ class Offers:
                 f"this page does not offer {source}: start `ganzoo ui {source}`, or `--runs` with a folder above it"
             )
         raise UnknownNameError(f"no generator {source!r} is offered here: {did_you_mean(source, known)}")
+
+
+def _search(root: Path) -> dict[str, Path]:
+    """The runs below a folder by their paths in it, the newest first. Folders nearer to it are looked at first."""
+    waiting, found = deque([(root, 0)]), []
+    for _ in range(LOOKED_AT):
+        if not waiting:
+            break
+        folder, depth = waiting.popleft()
+        try:
+            below = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False))
+            if "checkpoints" in below and (folder / TRAINING).is_file():
+                found.append(((folder / TRAINING).stat().st_mtime, folder))
+                continue
+        except OSError:  # it is gone, or may not be read
+            continue
+        if depth < DEPTH:
+            waiting.extend((folder / name, depth + 1) for name in below if not name.startswith((".", "__")))
+    return {path.relative_to(root).as_posix(): path for _, path in sorted(found, reverse=True)}
 
 
 def settings(g: nn.Module) -> dict[str, Any]:

@@ -37,7 +37,8 @@ def build(desk: Desk, source: str) -> None:
     parts: dict[str, Any] = {"Samples": bench.samples, "Directions": bench.directions}
     if rate_of(g) is None and "image_size" in settings(g):
         parts |= {"Walk": bench.walk, "Your picture": bench.invert}
-    parts["Side by side"] = bench.compare
+    if len(desk.offers.choices()) > 1:
+        parts["Side by side"] = bench.compare
     # Named, because the browser keeps the name of the open tab when the tabs of another generator take its place.
     with gr.Tabs(selected="Samples", overflow_behavior="wrap"):
         for name, part in parts.items():

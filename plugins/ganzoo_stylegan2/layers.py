@@ -336,3 +336,15 @@ def spread(x: Tensor, group: int, strided: bool) -> Tensor:
     deviation = (variance + EPSILON).sqrt().mean(1)
     per_item = deviation.repeat(size) if strided else deviation.repeat_interleave(size)
     return torch.cat([x, per_item.to(x.dtype)[:, None, None, None].expand(-1, 1, height, width)], 1)
+
+
+def noise_of(noise: Noise | None, *, training: bool) -> Noise:
+    """The noise that is chosen, or the default.
+
+    Raises:
+        ConfigError: there is no such noise.
+    """
+    noise = noise or ("random" if training else "const")
+    if noise not in NOISES:
+        raise ConfigError(f"noise must be one of {', '.join(NOISES)}, not {noise!r}")
+    return noise

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ganzoo import ConfigError
 from ganzoo_dcgan.model import stages
-from ganzoo_stylegan2.layers import NOISES, Noise, seeds_of, uniform_like
+from ganzoo_stylegan2.layers import Noise, noise_of, seeds_of, uniform_like
 from ganzoo_stylegan2.lucid_foreign import discriminator_from_foreign, generator_from_foreign
 from ganzoo_stylegan2.lucid_layers import Analysis, Mapping, Synthesis, initialise
 
@@ -102,9 +102,7 @@ class Generator(nn.Module):
         Raises:
             ConfigError: there is no such noise.
         """
-        noise = noise or ("random" if self.training else "const")
-        if noise not in NOISES:
-            raise ConfigError(f"noise must be one of {', '.join(NOISES)}, not {noise!r}")
+        noise = noise_of(noise, training=self.training)
         size = len(self.noise_const)
         field = self.noise_const[None, None]
         if noise == "random":

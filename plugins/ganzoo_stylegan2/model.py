@@ -10,7 +10,6 @@ from ganzoo import ConfigError
 from ganzoo_stylegan2.foreign import discriminator_from_foreign, generator_from_foreign
 from ganzoo_stylegan2.layers import (
     GAIN,
-    NOISES,
     Conv,
     Dense,
     Filter,
@@ -19,6 +18,7 @@ from ganzoo_stylegan2.layers import (
     Noise,
     activate,
     noise_like,
+    noise_of,
     seeds_of,
     spread,
     widths,
@@ -206,9 +206,7 @@ class Generator(nn.Module):
         Raises:
             ConfigError: there is no such noise.
         """
-        noise = noise or ("random" if self.training else "const")
-        if noise not in NOISES:
-            raise ConfigError(f"noise must be one of {', '.join(NOISES)}, not {noise!r}")
+        noise = noise_of(noise, training=self.training)
         seeds = seeds_of(w if latent is None else latent) if noise == "random" else None
         x: Tensor | None = None
         image: Tensor | None = None

@@ -24,6 +24,9 @@ HEAVY = (
     "huggingface_hub",
     "datasets",
     "pyarrow",
+    "gradio",
+    "fastapi",
+    "playwright",
 )
 
 
@@ -36,6 +39,7 @@ HEAVY = (
         ["--help"],
         ["train", "--help"],
         ["eval", "--help"],
+        ["ui", "--help"],
         ["--version"],
     ],
 )

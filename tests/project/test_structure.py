@@ -72,7 +72,10 @@ def normal(name):
     ("paths", "extras"),
     [
         (SOURCES, ["datasets", "eval", "onnx", "sound", "ui", "video"]),
-        ([*ROOT.glob("tests/**/*.py"), *ROOT.glob("examples/*.py")], ["datasets", "eval", "onnx", "test", "video"]),
+        (
+            [*ROOT.glob("tests/**/*.py"), *ROOT.glob("examples/*.py")],
+            ["datasets", "eval", "onnx", "test", "ui", "video"],
+        ),
     ],
     ids=["package", "tests"],
 )

@@ -79,6 +79,9 @@ def test_what_is_offered(offers, runs):
     assert "deep/translation (run)" in listed
     assert listed["dcgan.nouns"] == "dcgan.nouns"
     assert set(offers.runs()) == {"images", "styles", "sounds", "deep/translation"}
+    named = Offers([str(runs / "sounds")], runs=runs).choices()  # listed once, and first
+    assert [value for _, value in named].count(str(runs / "sounds")) == 1
+    assert named[0][1] == str(runs / "sounds")
     g = offers.load(str(runs / "images"))
     assert offers.load(str(runs / "images")) is g
     assert offers.load(str(runs / "images"), again=True) is not g
@@ -110,6 +113,10 @@ def test_a_run_without_a_checkpoint_is_followed_but_not_offered(offers, runs, tm
     fresh = Offers([], runs=tmp_path, pretrained=False)
     assert list(fresh.runs()) == ["new"]
     assert fresh.choices() == []
+    (tmp_path / "a" / "b" / "c" / "d" / "e" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c" / "d" / "e" / "training.json").write_text("{}")
+    (tmp_path / "linked").symlink_to(runs)
+    assert list(Offers([], runs=tmp_path).runs()) == ["new"]
 
 
 # Jobs

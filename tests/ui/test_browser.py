@@ -408,6 +408,7 @@ def test_the_page_of_a_run(open_page, place, width, scheme):
     button(page, "Play").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator(".plot canvas").count() > 1
+    assert re.search(r"step\s*6\s*discriminator\s*\d", page.locator(".u-legend").first.inner_text())  # the last values
 
 
 def steps(place: Path) -> list[int]:

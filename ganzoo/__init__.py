@@ -27,6 +27,7 @@ from ganzoo.zoo.networks import (
     list_losses,
     list_penalties,
     list_pretrained,
+    list_trackers,
 )
 from ganzoo.zoo.plugins import register, unregister
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from ganzoo.latent.invert import Inversion, invert
     from ganzoo.latent.latents import Latents, latents, render
     from ganzoo.latent.walk import walk
+    from ganzoo.report.shown import Shown, show
+    from ganzoo.report.trackers import TrackedRun, Tracker
     from ganzoo.rng import Rng
     from ganzoo.sampling.draw import sample
     from ganzoo.store.card import cards_folder
@@ -75,6 +78,9 @@ __all__ = [
     "Rng",
     "Run",
     "SampleError",
+    "Shown",
+    "TrackedRun",
+    "Tracker",
     "TrainConfig",
     "TrainingError",
     "UnknownNameError",
@@ -93,12 +99,14 @@ __all__ = [
     "list_losses",
     "list_penalties",
     "list_pretrained",
+    "list_trackers",
     "perceptual_distance",
     "push",
     "register",
     "render",
     "sample",
     "save_pretrained",
+    "show",
     "train",
     "unregister",
     "walk",
@@ -130,6 +138,10 @@ _imported = lazy(
         "push": "store.publish",
         "Result": "store.results",
         "Rng": "rng",
+        "Shown": "report.shown",
+        "show": "report.shown",
+        "TrackedRun": "report.trackers",
+        "Tracker": "report.trackers",
         "Run": "training.loop",
         "sample": "sampling.draw",
         "save_pretrained": "store.save",

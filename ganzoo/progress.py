@@ -1,4 +1,5 @@
-"""Progress while images are decoded or a run trains: one live line on a terminal, plain lines elsewhere."""
+"""Progress while images are decoded or a run trains: one live line on a terminal and in a notebook, plain lines
+elsewhere."""
 
 import contextlib
 import logging
@@ -17,6 +18,10 @@ logger = logging.getLogger("ganzoo")
 
 REFRESH = 0.1
 """Seconds between updates of the live line."""
+NOTEBOOK = 0.5
+"""Seconds between updates of the line in a notebook, each of which is a message to the browser."""
+BAR = 24
+"""Characters of a bar."""
 PLAIN = 10
 """Seconds between plain lines about a count."""
 
@@ -35,29 +40,76 @@ def listening(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
+def in_notebook() -> bool:
+    """Whether this code runs in a notebook, be it in a browser or in an editor. Imports no IPython."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
+
+
+class NotebookLine:
+    """A line in the output of a notebook's cell that is replaced in place, which Jupyter, VS Code and Colab can.
+
+    Args:
+        total: what the bar counts to.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._first = (0, 0.0)  # what was done when it was first shown, and when that was
+        self._shown_at = 0.0
+        self._display: Any = None
+
+    def show(self, done: int, text: str, *, force: bool = False) -> None:
+        """Show how much is done, unless the line has just been changed.
+
+        Args:
+            done: of the total.
+            text: what else to say.
+            force: show it in any case.
+        """
+        now = time.perf_counter()
+        if self._display is not None and now - self._shown_at < NOTEBOOK and not force:
+            return
+        self._shown_at = now
+        if self._display is None:
+            self._first = (done, now)
+        since, seconds = done - self._first[0], now - self._first[1]
+        left = f"  {(self.total - done) * seconds / since:.0f} s left" if since and done < self.total else ""
+        filled = BAR * min(done, self.total) // self.total
+        line = {"text/plain": f"{'━' * filled}{'·' * (BAR - filled)} {done:,}/{self.total:,}  {text}{left}"}
+        if self._display is None:
+            self._display = sys.modules["IPython.display"].display(line, raw=True, display_id=True)
+        else:
+            self._display.update(line, raw=True)
+
+
 @contextlib.contextmanager
 def counting(total: int, what: str) -> Iterator[Callable[[int], None]]:
-    """Show how many of `total` items are done, if ganzoo's logger shows messages of level INFO. During a training whose
-    live line is shown, a second line appears below it.
+    """Show how many of `total` items are done, if ganzoo's logger shows messages of level INFO, or in a notebook after
+    a second. During a training whose live line is shown, a second line appears below it.
 
     Yields:
         A function to call with the number of items that were finished since the last call.
     """
-    done, last_line = 0, time.perf_counter()
+    began = last_line = time.perf_counter()
     listener = _listener.get()
+    done, line = 0, NotebookLine(total) if in_notebook() and not listener else None
 
     def advance(count: int) -> None:
         nonlocal done, last_line
         done += count
         if listener:
             listener(done, total, what)
+        elif line:
+            if time.perf_counter() - began > 1:
+                line.show(done, what, force=done >= total)
         elif live:
             live.update(task, completed=done)
         elif time.perf_counter() - last_line > PLAIN:
             last_line = time.perf_counter()
             logger.info("%d of %d %s", done, total, what)
 
-    if listener or not (logger.isEnabledFor(logging.INFO) and sys.stderr.isatty()):
+    if listener or line or not (logger.isEnabledFor(logging.INFO) and sys.stderr.isatty()):
         live = None
         yield advance
         return
@@ -71,7 +123,7 @@ def counting(total: int, what: str) -> Iterator[Callable[[int], None]]:
 
 
 def _columns() -> tuple[ProgressColumn, ...]:
-    return BarColumn(24), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn()
+    return BarColumn(BAR), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn()
 
 
 class Progress:
@@ -89,10 +141,12 @@ class Progress:
 
     def __init__(self, steps: int, *, enabled: bool = True) -> None:
         self.steps = steps
-        self.plain = enabled and not sys.stderr.isatty()
+        self.cell = NotebookLine(steps) if enabled and in_notebook() else None
+        self.plain = enabled and not self.cell and not sys.stderr.isatty()
         self.live: Live | None = None
         self.last_update = 0.0
-        if enabled and sys.stderr.isatty():
+        self.text = "starting"
+        if enabled and not self.cell and sys.stderr.isatty():
             self.live = Live(*_columns(), console=Console(stderr=True), speed_estimate_period=60)
             self.task = self.live.add_task("starting", total=steps, start=False)
 
@@ -116,6 +170,8 @@ class Progress:
                 self.live.start_task(self.task)
             self.last_update = now
             self.live.update(self.task, completed=step)
+        elif self.cell:
+            self.cell.show(step, self.text, force=step == self.steps)
 
     def log(self, entry: dict[str, Any]) -> None:
         """Show a line of metrics.jsonl in short."""
@@ -127,8 +183,9 @@ class Progress:
         if "fid" in entry:
             line += f"  FID {entry['fid']:.3g}"
         line += f"  {entry['images_per_second']:,.0f} images/s"
+        self.text = line.strip()
         if self.live:
-            self.live.update(self.task, description=line.strip())
+            self.live.update(self.task, description=self.text)
         elif self.plain:
             left = (self.steps - entry["step"]) * entry["seconds"] / entry["step"]
-            print(f"step {entry['step']}/{self.steps}  {line.strip()}  {left:.0f} s left", file=sys.stderr, flush=True)
+            print(f"step {entry['step']}/{self.steps}  {self.text}  {left:.0f} s left", file=sys.stderr, flush=True)

@@ -21,19 +21,22 @@ def list_(
     penalties: Annotated[bool, typer.Option("--penalties", help="List penalties.")] = False,
     data: Annotated[bool, typer.Option("--data", help="List data sets.")] = False,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="List weights.")] = False,
+    trackers: Annotated[bool, typer.Option("--trackers", help="List trackers.")] = False,
     hub: Annotated[bool, typer.Option("--hub", help="Search the Hugging Face Hub for ganzoo models.")] = False,
     org: Annotated[str | None, typer.Option(help="With --hub, only models of this user or organisation.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """List architectures, losses, penalties, data sets or weights."""
+    """List architectures, losses, penalties, data sets, weights or trackers."""
     if hub:
         _list_hub(pattern, org, as_json, quiet)
         return
-    flags = (("losses", losses), ("penalties", penalties), ("data", data), ("weights", pretrained))
+    flags = (
+        ("losses", losses), ("penalties", penalties), ("data", data), ("weights", pretrained), ("trackers", trackers),
+    )  # fmt: skip
     kinds = [kind for kind, flag in flags if flag] or ["architectures"]
     if len(kinds) > 1:
-        raise typer.BadParameter("choose one of --losses, --penalties, --data and --pretrained")
+        raise typer.BadParameter("choose one of --losses, --penalties, --data, --pretrained and --trackers")
     table: dict[str, Entry] = getattr(registry(), kinds[0])
     names = fnmatch.filter(table, pattern)
     # Weights stand as their plugins register them: those to look at first come first.

@@ -3,12 +3,12 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ganzoo.cli.output import Device, Json, print_json, print_table
-from ganzoo.errors import ConfigError, EvaluationError, WeightsError
+from ganzoo.errors import EvaluationError, GanzooError, WeightsError
 from ganzoo.zoo.command import parse_assignment
 
 if TYPE_CHECKING:
@@ -45,7 +45,11 @@ def eval_(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="data.KEY=VALUE", help="An option of the data, as in training. Repeatable."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="An option of the generators, such as truncation=0.7, or with data.KEY one of the data. Repeatable.",
+        ),
     ] = None,
     metrics: Annotated[
         str | None,
@@ -103,41 +107,36 @@ def eval_(
         raise EvaluationError(f"{neighbours} exists already: choose another file, or --force to overwrite it")
 
     from ganzoo.devices import choose_device
-    from ganzoo.evaluation.measure import evaluate_sources
+    from ganzoo.evaluation.measure import measure_sources
     from ganzoo.store.results import compare, read_results
     from ganzoo.store.save import record as record_result
 
+    assigned = dict(map(parse_assignment, set_ or []))
+    of_data = {key.removeprefix("data."): value for key, value in assigned.items() if key.startswith("data.")}
+    options = {key: value for key, value in assigned.items() if not key.startswith("data.")}
     models = [_own_model(source) for source in sources if source not in saved] if record else []
     results = [result for path in saved for result in read_results(Path(path))]
-    if data is not None and len(saved) < len(sources):
-        measured = evaluate_sources(
-            [source for source in sources if source not in saved], data, data_dir=data_dir, split=split,
-            held_out=held_out, inputs=inputs, data_options=_data_options(set_ or []),
+    compare(results)
+    others = [source for source in sources if source not in saved]
+    if data is not None and others:
+        measured = measure_sources(
+            others, data, data_dir=data_dir, split=split,
+            held_out=held_out, inputs=inputs, options=options, data_options=of_data,
             metrics=None if metrics is None else metrics.split(","), features=features, n=n, seed=seed, raw=raw,
             device=choose_device(device), precision=precision, use_cache=not no_cache, neighbours=neighbours,
         )  # fmt: skip
-        for model, result in zip(models, measured, strict=False):
-            record_result(model, result)
-        results += measured
-    compare(results)
-    if as_json:
-        print_json([result.to_dict() for result in results])
-        return
-    _print_results(results)
-
-
-def _data_options(assignments: list[str]) -> dict[str, Any]:
-    """The options of the data in --set.
-
-    Raises:
-        ConfigError: an assignment is of something else.
-    """
-    options = {}
-    for key, value in map(parse_assignment, assignments):
-        if not key.startswith("data."):
-            raise ConfigError(f"--set takes options of the data here, such as data.paired=false, not {key}")
-        options[key.removeprefix("data.")] = value
-    return options
+        before = len(results)
+        try:
+            for result in measured:
+                if models:
+                    record_result(models.pop(0), result)
+                compare([*results, result])
+                results.append(result)
+        except (GanzooError, KeyboardInterrupt):  # what was measured before is not lost
+            if len(results) > before:
+                _print_results(results, as_json)
+            raise
+    _print_results(results, as_json)
 
 
 def _own_model(source: str) -> Path:
@@ -158,8 +157,11 @@ def _own_model(source: str) -> Path:
     return folder / "model"
 
 
-def _print_results(results: "list[Result]") -> None:
-    """Print a row for each result, with the floor and the baseline below, and the protocol to stderr."""
+def _print_results(results: "list[Result]", as_json: bool) -> None:
+    """Print a row for each result, with the floor and the baseline below, and the protocol to stderr; or JSON."""
+    if as_json:
+        print_json([result.to_dict() for result in results])
+        return
     known = dict.fromkeys(name for result in results for name in result.values)
     names = [name for name in known if not name.endswith(("_perfect", "_std"))]
     table: list[tuple[str, ...]] = [("", *names)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ganzoo.cli.output import Device, Source
+from ganzoo.cli.output import Device, Source, writing
 from ganzoo.errors import SampleError
 from ganzoo.files import reason
 
@@ -147,7 +147,10 @@ def walk(
     fps: Annotated[int, typer.Option(min=1, max=100, help="Frames a second.")] = 30,
     open_: Annotated[bool, typer.Option("--open", help="End at the last image instead of leading back.")] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="walk.mp4 or walk.gif. \\[default: SOURCE-walk.gif]")
+        str | None,
+        typer.Option(
+            "--out", "-o", help="walk.mp4 or walk.gif; - is standard output, a GIF. \\[default: SOURCE-walk.gif]"
+        ),
     ] = None,
     set_: Set = None,
     device: Device = "auto",
@@ -160,12 +163,14 @@ def walk(
     from ganzoo.progress import counting
     from ganzoo.store.source import from_pretrained
 
-    path = out or Path(f"{short_name(source)}-walk.gif")
-    check_animation(path)
-    refuse_existing(path, force)
+    target = f"{short_name(source)}-walk.gif" if out is None else out
+    if target != "-":
+        check_animation(Path(target))
+    refuse_existing(Path(target), force)
     g = from_pretrained(source).to(choose_device(device))
     points, options = Chosen(seeds, latents).points(g, class_, parse_options(set_))
-    with counting(frames * (len(points) - open_) + open_, "frames") as advance:
+    count = frames * (len(points) - open_) + open_
+    with writing(target, ".gif") as path, counting(count, "frames") as advance:
         images = walk_through(g, points, frames, closed=not open_, **options)
 
         def counted() -> Any:
@@ -174,7 +179,6 @@ def walk(
                 advance(1)
 
         write_animation(counted(), path, fps)
-    print(path)
 
 
 def invert(
@@ -206,7 +210,7 @@ def invert(
     from ganzoo.devices import choose_device
     from ganzoo.latent.invert import invert as find
     from ganzoo.sampling.draw import sample
-    from ganzoo.sampling.pictures import grid, is_image, to_uint8
+    from ganzoo.sampling.pictures import grid, is_image, save, to_uint8
     from ganzoo.store.source import from_pretrained
 
     refuse_existing(out, force)
@@ -221,7 +225,7 @@ def invert(
     try:
         out.mkdir(parents=True, exist_ok=True)
         result.latents.save(out / "latents.safetensors")
-        grid(to_uint8(pairs), 2).save(out / "pairs.png")
+        save(grid(to_uint8(pairs), 2), out / "pairs.png")
         rows = [
             {"image": str(p), "distance": round(d, 6)} for p, d in zip(images, result.distances.tolist(), strict=True)
         ]
@@ -258,6 +262,7 @@ def directions(
     from ganzoo.latent.directions import directions as find
     from ganzoo.sampling.classes import class_names, parse_classes
     from ganzoo.sampling.draw import require_classes
+    from ganzoo.sampling.pictures import save
     from ganzoo.store.source import from_pretrained
 
     path = out or Path(f"{short_name(source)}-directions.safetensors")
@@ -278,7 +283,7 @@ def directions(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         found.save(path)
-        sheet(g, found, points, **options).save(picture)
+        save(sheet(g, found, points, **options), picture)
     except OSError as error:
         raise SampleError(f"{path} cannot be written: {reason(error)}") from error
     print(path)

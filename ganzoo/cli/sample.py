@@ -18,11 +18,11 @@ from ganzoo.cli.latent import (
     refuse_existing,
     short_name,
 )
-from ganzoo.cli.output import Device, Source
+from ganzoo.cli.output import Device, Source, writing
 from ganzoo.cli.sounds import refuse_for, write_sounds
 from ganzoo.cli.translate import Translation
 from ganzoo.errors import SampleError
-from ganzoo.files import reason, replacing
+from ganzoo.files import replacing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -59,7 +59,7 @@ def sample(
             "--out",
             "-o",
             help="grid.png, walk.gif, images.npy, or folder/ for single PNGs; of sounds also all.wav, and folder/ for "
-            "single WAVs. \\[default: named after SOURCE]",
+            "single WAVs; - is standard output. \\[default: named after SOURCE]",
         ),
     ] = None,
     inputs: Annotated[
@@ -93,10 +93,10 @@ def sample(
 ) -> None:
     """Draw images from a trained generator, or translate pictures, and print the path of the output."""
     n = n or (64 if inputs is None else 1)
-    target = out or f"{short_name(source)}-seed{seed}{'-walk.gif' if walk else '.png'}"
-    kind = _kind(target, n, walk)
-    path = Path(target)
-    refuse_existing(path, force)
+    suffix = ".gif" if walk else ".png"
+    target = f"{short_name(source)}-seed{seed}{'-walk' * walk}{suffix}" if out is None else out
+    kind = suffix if target == "-" else _kind(target, n, walk)
+    refuse_existing(Path(target), force)
     chosen = Chosen(seeds, latents, direction, strength)
     if (walk or mix) and (direction or latents or (walk and (seeds or mix))):
         raise SampleError("--walk and --mix take no chosen latents: `ganzoo walk` leads from one to the next")
@@ -111,7 +111,7 @@ def sample(
     from ganzoo.sampling.draw import blocks, require_inputs
     from ganzoo.sampling.draw import walk as walk_frames
     from ganzoo.sampling.options import check_options
-    from ganzoo.sampling.pictures import grid
+    from ganzoo.sampling.pictures import grid, save
     from ganzoo.sampling.sound import rate_of
     from ganzoo.store.source import from_pretrained
 
@@ -121,8 +121,7 @@ def sample(
     refuse_for(rate_of(g), target, moving=walk or mix is not None)
     if inputs is not None:
         require_inputs(g)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(target, suffix) as path:
         if inputs is not None:
             translation = Translation(inputs, make, resize, n, seed, class_, options)
             if kind == "folder":
@@ -131,9 +130,9 @@ def sample(
                 _, outputs = translation.outputs(g)
                 _write_array(path, len(outputs), [outputs])
             else:
-                translation.sheet(g).save(path)
+                save(translation.sheet(g), path)
         elif mix is not None:
-            mixing_sheet(g, mix, seeds, seed, class_, options).save(path)
+            save(mixing_sheet(g, mix, seeds, seed, class_, options), path)
         elif chosen.seeds or chosen.latents:
             items, labels = chosen.images(g, class_, options)
             _write(g, items, path, kind, sum(map(len, items)), labels, grid)
@@ -145,9 +144,6 @@ def sample(
             else:
                 moved = direction and chosen.moved(g, n, seed, labels, options)
                 _write(g, moved or blocks(g, n, seed, labels, **options), path, kind, n, labels, draw)
-    except OSError as error:
-        raise SampleError(f"{path} cannot be written: {reason(error)}") from error
-    print(path)
 
 
 def _kind(target: str, n: int, walk: bool) -> str:
@@ -187,10 +183,10 @@ def _labels(g: "nn.Module", class_: str | None, n: int, *, table: bool) -> tuple
 
 
 def _write_walk(path: Path, frames: "Iterator[Tensor]", draw: Draw) -> None:
-    from ganzoo.sampling.pictures import to_uint8
+    from ganzoo.sampling.pictures import save, to_uint8
 
-    pictures = [draw(to_uint8(images)) for images in frames]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=50, loop=0)
+    first, *others = [draw(to_uint8(images)) for images in frames]
+    save(first, path, save_all=True, append_images=others, duration=50, loop=0)
 
 
 def _write(
@@ -201,7 +197,7 @@ def _write(
     import numpy as np
     from PIL import Image
 
-    from ganzoo.sampling.pictures import to_uint8
+    from ganzoo.sampling.pictures import save, to_uint8
     from ganzoo.sampling.sound import rate_of
 
     if kind == ".npy":
@@ -212,13 +208,16 @@ def _write(
         path.mkdir(exist_ok=True)
         for i, image in enumerate(image for block in items for image in to_uint8(block)):
             name = f"{i:06d}.png" if labels is None else f"{i:06d}-class{labels[i]}.png"
-            Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(path / name)
+            save(Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image), path / name)
     else:
-        draw(np.concatenate([to_uint8(block) for block in items])).save(path)
+        save(draw(np.concatenate([to_uint8(block) for block in items])), path)
 
 
 def _write_array(path: Path, n: int, items: "Iterable[Tensor]") -> None:
-    """Write images as uint8 (n, H, W, C), and other items as float32 (n, ...)."""
+    """Write images as uint8 (n, H, W, C), and other items as float32 (n, ...).
+
+    They are written one after another, since a full disk is an error then: writing to a mapped file ends the process.
+    """
     import numpy as np
 
     from ganzoo.sampling.pictures import is_image, to_uint8
@@ -226,10 +225,9 @@ def _write_array(path: Path, n: int, items: "Iterable[Tensor]") -> None:
     arrays = (to_uint8(block) if is_image(block) else block.cpu().numpy() for block in items)
     first = next(arrays)
     with replacing(path, shared=True) as temporary:
-        file = np.lib.format.open_memmap(temporary, "w+", first.dtype, (n, *first.shape[1:]))
-        file[: len(first)] = first
-        done = len(first)
-        for block in arrays:
-            file[done : done + len(block)] = block
-            done += len(block)
-        file.flush()
+        shape = (n, *first.shape[1:])
+        header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False, "shape": shape}
+        with temporary.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for block in (first, *arrays):
+                file.write(np.ascontiguousarray(block).data)

@@ -125,12 +125,23 @@ def import_(
     discriminator_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Import the discriminator too, from a file of its own.")
     ] = None,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PICTURES",
+            help="For a generator that translates: a picture, folder or zip, of which the first 8 are translated in "
+            "samples.png.",
+        ),
+    ] = None,
 ) -> None:
     """Convert a generator's checkpoint from elsewhere to a model folder. Check the result in its samples.png."""
+    from ganzoo.cli.translate import first_inputs
     from ganzoo.errors import WeightsError
     from ganzoo.exchange.checkpoints import read_contents
     from ganzoo.exchange.foreign import convert
     from ganzoo.files import file_hash
+    from ganzoo.sampling.options import takes_inputs
+    from ganzoo.store.manifest import PICTURE
     from ganzoo.store.runs import data_slug
     from ganzoo.store.save import write_model
     from ganzoo.zoo.command import parse_assignment
@@ -140,6 +151,7 @@ def import_(
     contents = read_contents(file)
     checkpoint = contents.checkpoint(key)
     g = convert(architecture, checkpoint, **options)
+    examples = first_inputs(g, inputs) if inputs is not None else None
     settings: dict[str, Any] = g.config  # type: ignore[assignment]  # set by the zoo
     origin: dict[str, Any] = {"file": file.name, "sha256": file_hash(file), "key": checkpoint.key}
     d = network(architecture, "discriminator", settings, {})
@@ -155,10 +167,13 @@ def import_(
             origin["discriminator"] = {"file": discriminator_file.name, "sha256": sha256, "key": d_checkpoint.key}
     folder = write_model(
         out, architecture, tag or data_slug(file.name), g, d if discriminator or discriminator_file else None,
-        discriminator_config=d.config, training={"imported": origin}, license=license,
+        discriminator_config=d.config, training={"imported": origin}, license=license, examples=examples,
     )  # fmt: skip
     print(f"ganzoo: read as {json.dumps(settings)}", file=sys.stderr)
-    print(f"ganzoo: if {folder / 'samples.png'} looks wrong, correct the settings with --set", file=sys.stderr)
+    picture = str(folder / PICTURE)
+    if takes_inputs(g) and examples is None:
+        picture = f"what `ganzoo sample {folder} --inputs photos/ -o sheet.png` writes"
+    print(f"ganzoo: if {picture} looks wrong, correct the settings with --set", file=sys.stderr)
     print(folder)
 
 

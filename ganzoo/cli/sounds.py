@@ -43,6 +43,7 @@ def write_sounds(
     """
     import torch
 
+    from ganzoo.sampling.pictures import save
     from ganzoo.sampling.sound import sheet, titles, write_wav
 
     if kind not in ("folder", ".wav") and n > SHEET_LIMIT:
@@ -57,4 +58,4 @@ def write_sounds(
         with replacing(path, shared=True) as temporary:
             write_wav(temporary, sounds, rate)
     else:
-        sheet(torch.cat(list(items)), rate, None if labels is None else titles(g, labels)).save(path)
+        save(sheet(torch.cat(list(items)), rate, None if labels is None else titles(g, labels)), path)

@@ -92,6 +92,17 @@ def train(
             "--set", metavar="KEY=VALUE", help="Any setting, such as generator.width=128 or n_critic=5. Repeatable."
         ),
     ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME\\[:KEY=VALUE,...]",
+            help="Record the run with one of `ganzoo list --trackers` too; 'none' leaves those of a resumed run. "
+            "Repeatable.",
+        ),
+    ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Show the pictures in the terminal (extra: ganzoo\\[preview]).")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the settings and sizes without training.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
@@ -104,6 +115,7 @@ def train(
         "out": None if out is None else str(out),
         "augment": None if not augment else [] if augment == "none" else augment.split(","),
         "penalties": None if not penalty else [spec for spec in penalty if spec != "none"],
+        "track": None if not track else [spec for spec in track if spec != "none"],
     }  # fmt: skip
     settings = _merge_settings(config, set_ or [], flags)
     recipe = recipe or settings.pop("recipe", None)
@@ -123,8 +135,13 @@ def train(
     from ganzoo.progress import Progress
     from ganzoo.training.loop import train as run_training
 
+    show = None
+    if preview and FIRST:
+        from ganzoo.cli.preview import Preview
+
+        show = Preview()
     with Progress(complete.steps, enabled=not quiet and FIRST) as progress:
-        run = run_training(complete, resume=resume, on_log=progress.log, on_step=progress.step)
+        run = run_training(complete, resume=resume, on_log=progress.log, on_step=progress.step, on_picture=show)
     if FIRST:
         _report(run, architecture, quiet)
     if run.signal is not None and "RANK" not in os.environ:  # torchrun would take it for a crash
@@ -144,6 +161,8 @@ def _merge_settings(config: Path | None, assignments: list[str], flags: dict[str
 
 def _report(run: "Run", architecture: str, quiet: bool) -> None:
     """Print the run folder, and a command to continue or sample it."""
+    from ganzoo.report.commands import sample_command
+
     if run.interrupted:
         launcher = "torchrun … -m ganzoo" if "RANK" in os.environ else "ganzoo"
         print(f"stopped at step {run.step} of {run.config.steps}; continue with:", file=sys.stderr)
@@ -152,11 +171,8 @@ def _report(run: "Run", architecture: str, quiet: bool) -> None:
         pictures = sorted((run.folder / "samples").glob("*.png"))
         if pictures:
             print(f"samples: {pictures[-1]}", file=sys.stderr)
-        source = str(run.folder)
-        if os.sep not in source and not source.startswith("."):
-            source = f".{os.sep}{source}"
         print(f"page:    {run.folder / 'report.html'}", file=sys.stderr)
-        print(f"more:    ganzoo sample {source} -n 64 --seed 1", file=sys.stderr)
+        print(f"more:    {sample_command(run.folder, run.config.to_dict())}", file=sys.stderr)
     print(run.folder)
 
 

@@ -11,10 +11,35 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor, nn
 
+    from ganzoo.sampling.examples import Examples
+
 AT_MOST = 10_000
 """The most outputs in one file."""
 AT_ONCE = 64
 """Pictures that are read before they are translated."""
+IMPORTED = 8
+"""Pictures that an imported generator is shown on."""
+
+
+def first_inputs(g: "nn.Module", path: Path) -> "Examples":
+    """The first pictures of a file, folder or zip as inputs, in the size that the generator was trained on.
+
+    Raises:
+        SampleError: the generator translates nothing.
+        DataError: the pictures cannot be read.
+    """
+    import torch
+
+    from ganzoo.data.photos import Photos
+    from ganzoo.sampling.draw import require_inputs
+    from ganzoo.sampling.examples import Examples
+    from ganzoo.sampling.options import input_channels
+
+    require_inputs(g)
+    config: dict[str, Any] = g.config  # type: ignore[assignment]
+    size = config.get("input_size") or config["image_size"]
+    photos = Photos(path, input_channels(g, {}) or 3, square=size)
+    return Examples(torch.stack([pixels for _, pixels in islice(photos, IMPORTED)]))
 
 
 @dataclass(frozen=True)
@@ -76,7 +101,7 @@ class Translation:
 
         from ganzoo.progress import counting
         from ganzoo.sampling.draw import PIECE
-        from ganzoo.sampling.pictures import to_uint8
+        from ganzoo.sampling.pictures import save, to_uint8
         from ganzoo.sampling.translate import by_shape
 
         photos = self._photos(g)
@@ -89,7 +114,7 @@ class Translation:
                         name = some[group[position // self.n]][0] + (f"-{position % self.n}" if self.n > 1 else "")
                         path = out / f"{name}.png"
                         path.parent.mkdir(parents=True, exist_ok=True)
-                        fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(path)
+                        save(fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image), path)
                     advance(len(group))
                 done += len(some)
 

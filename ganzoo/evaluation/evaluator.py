@@ -22,7 +22,7 @@ from ganzoo.evaluation.features import Extractor, choose_features, extractor
 from ganzoo.evaluation.figures_cache import cache_path, read_figures, write_entry, write_figures
 from ganzoo.evaluation.neighbours import COLUMNS, ROWS, SHOWN, check_picture, draw, figures_of, nearest, scale_of
 from ganzoo.evaluation.protocol import describe_protocol
-from ganzoo.evaluation.real import Real, open_images
+from ganzoo.evaluation.real import Real, is_grey, open_images
 from ganzoo.evaluation.scores import (
     KID_SUBSET,
     LEAST,
@@ -74,6 +74,7 @@ class Evaluator:
             three digits; for others 5,000, but at most as many as held-out images. With inputs, all of these, but at
             most 5,000.
         seed: the seed of their latents.
+        options: call options of the generators, such as `{"truncation": 0.7}`.
         image_size: height and width, in pixels, of the images to measure; None: the data's own.
         channels: channels of the images to measure; None: the data's own.
         input_size: height and width of inputs that are not made from the images; None: those of the images.
@@ -105,6 +106,7 @@ class Evaluator:
         features: str | Extractor | None = None,
         n: int | None = None,
         seed: int = 0,
+        options: Mapping[str, Any] | None = None,
         image_size: int | None = None,
         channels: int | None = None,
         input_size: int | None = None,
@@ -118,10 +120,10 @@ class Evaluator:
         check_names(metrics or ())
         if precision not in PRECISIONS:
             raise EvaluationError(f"precision must be {' or '.join(PRECISIONS)}, not {precision!r}")
-        options = dict(data_options or {})
-        split = options.pop("split", None) if split is None else split
+        own = dict(data_options or {})
+        split = own.pop("split", None) if split is None else split
         opened = open_images(
-            data, held_out, split, inputs, options, input_size=input_size, input_channels=input_channels,
+            data, held_out, split, inputs, own, input_size=input_size, input_channels=input_channels,
             data_dir=data_dir, image_size=image_size, channels=channels,
         )  # fmt: skip
         self._asked = inputs is not None or not set(PAIRED).isdisjoint(metrics or ())
@@ -129,11 +131,13 @@ class Evaluator:
             check_use(translates, some=opened.given is not None, asked=self._asked)
         reference, held, given = opened.reference, opened.held_out, None if translates is False else opened.given
         self.shape, self.labels = reference.shape, reference.data.labels
+        if self.shape[0] == 3 and is_grey(reference.data.items):
+            logger.warning("the images of %s are grey, and samples in colour are compared with them", reference.name)
         self.device, self.precision, self.use_cache = torch.device(device), precision, use_cache
         network = features if isinstance(features, Extractor) else extractor(choose_features(features, data))
         self.extractor = network.to(self.device).eval()
         self._extraction = Extraction(self.extractor, self.device, precision)
-        self.seed, self.n = seed, self._choose_n(n, held, given)
+        self.seed, self.n, self.options = seed, self._choose_n(n, held, given), dict(options or {})
         self.translation = None if given is None else Translation(given, inputs, self.n)
         unable = problems(None if given is None else given.data.paired, self.shape, self.extractor)
         check_library(metrics, unable)
@@ -142,8 +146,9 @@ class Evaluator:
         if held is not None:
             images["held-out images"] = len(held.data.items)
         self.protocol = describe_protocol(
-            reference, held, self.extractor, options, precision=precision, n=self.n, seed=seed, kid=self.kid_subset
-        )
+            reference, held, self.extractor, own, precision=precision, n=self.n, seed=seed, kid=self.kid_subset,
+            options=self.options,
+        )  # fmt: skip
         self._reference = self._prepare(reference)
         self.metrics = choose(
             metrics, self._reference, data=reference.name, features=self.extractor.name, channels=self.shape[0],
@@ -193,7 +198,7 @@ class Evaluator:
         check_use(takes_inputs(g), some=self.translation is not None, asked=self._asked)
         if self.translation is None or not takes_inputs(g):
             return None
-        check_inputs(g, self.n, self.translation.inputs, {})
+        check_inputs(g, self.n, self.translation.inputs, self.options)
         return self.translation
 
     def _classes(self, g: nn.Module) -> Tensor | None:
@@ -229,7 +234,7 @@ class Evaluator:
         Raises:
             EvaluationError: the samples are not images, have another shape, or are not finite, the picture cannot be
                 written, or the generator needs inputs, or has no use for them.
-            SampleError: the inputs do not fit the generator.
+            SampleError: the inputs or the options do not fit the generator.
         """
         if neighbours is not None:
             check_picture(Path(neighbours))
@@ -237,7 +242,7 @@ class Evaluator:
                 raise EvaluationError("a picture of neighbours needs the metric 'neighbours': add it to the metrics")
         translation, classes = self._translation_for(g), self._classes(g)
         inputs = None if translation is None else translation.inputs
-        images = (pixels(block, self.shape) for block in blocks(g, self.n, self.seed, classes, inputs))
+        images = (pixels(block, self.shape) for block in blocks(g, self.n, self.seed, classes, inputs, **self.options))
         extracted, values = self._measure(images, f"samples{source and f' of {source}'}", translation)
         count, logits = class_count(g), extracted.logits
         if count and "modes" in self.metrics and logits is not None and count == logits.shape[2] ** logits.shape[1]:
@@ -277,7 +282,7 @@ class Evaluator:
         samples = torch.empty(len(indices), *self.shape, dtype=torch.uint8)
         n, done = int(indices.max()) + 1, 0
         first = (None if one is None else one[:n] for one in (classes, inputs))
-        for block in blocks(g, n, self.seed, *first):
+        for block in blocks(g, n, self.seed, *first, **self.options):
             own = (indices >= done) & (indices < done + len(block))
             samples[own] = pixels(block)[indices[own] - done]
             done += len(block)

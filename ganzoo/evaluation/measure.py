@@ -1,7 +1,7 @@
 """Measuring generators by their SOURCE, with a cache of the results."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ganzoo.evaluation.extraction import pixels
 from ganzoo.evaluation.figures_cache import cache_path, read_figures, write_figures
 from ganzoo.evaluation.neighbours import check_picture
 from ganzoo.sampling.draw import as_generator, blocks
-from ganzoo.sampling.options import takes_inputs
+from ganzoo.sampling.options import check_options, input_channels, takes_inputs
 from ganzoo.store.results import Result
 from ganzoo.store.runs import load_run
 from ganzoo.store.source import find, from_pretrained, is_model
@@ -45,8 +45,8 @@ def evaluate(
         use_cache: keep the reference, and the result of a SOURCE, in the cache folder.
         neighbours: a file for a picture of the samples that are nearest to images of the reference, as for
             `Evaluator.__call__`. It adds "neighbours" to the metrics.
-        **settings: `data_dir`, `split`, `held_out`, `inputs`, `data_options`, `metrics`, `features`, `n`, `seed` and
-            `precision` of `Evaluator`. The sizes of images and inputs are the generator's.
+        **settings: `data_dir`, `split`, `held_out`, `inputs`, `data_options`, `metrics`, `features`, `n`, `seed`,
+            `options` and `precision` of `Evaluator`. The sizes of images and inputs are the generator's.
 
     Returns:
         The figures, with their protocol and the floor.
@@ -63,13 +63,18 @@ def evaluate(
         g = as_generator(g)  # of a run
     common: dict[str, Any] = {"device": device, "use_cache": use_cache}
     if isinstance(g, nn.Module):
-        settings = {**_shape_of(g, settings.get("inputs")), **_with_neighbours(settings, neighbours)}
+        settings = {**_shape_of(g, settings), **_with_neighbours(settings, neighbours)}
         evaluator = Evaluator(data, **common, **settings)
         return evaluator(g, neighbours=neighbours)
-    return evaluate_sources([str(g)], data, raw=raw, neighbours=neighbours, **common, **settings)[0]
+    return next(measure_sources([str(g)], data, raw=raw, neighbours=neighbours, **common, **settings))
 
 
-def evaluate_sources(
+def evaluate_sources(sources: Sequence[str], data: str | Data, **settings: Any) -> list[Result]:
+    """The results of `measure_sources`, which takes the same arguments."""
+    return list(measure_sources(sources, data, **settings))
+
+
+def measure_sources(
     sources: Sequence[str],
     data: str | Data,
     *,
@@ -78,22 +83,34 @@ def evaluate_sources(
     use_cache: bool = True,
     neighbours: str | Path | None = None,
     **settings: Any,
-) -> list[Result]:
-    """As `evaluate`, for several SOURCEs. The reference is prepared once for each shape of images. A picture of
-    neighbours shows one SOURCE only."""
+) -> Iterator[Result]:
+    """As `evaluate`, for several SOURCEs of images of one shape, which are all looked at before the first is measured.
+    A picture of neighbours shows one SOURCE only.
+
+    Yields:
+        The result of each, as soon as it is there.
+    """
     if neighbours is not None and len(sources) > 1:
         raise EvaluationError(f"{neighbours} can show the neighbours of one SOURCE, not of {len(sources)}")
     settings = _with_neighbours(settings, neighbours)
-    evaluators: dict[tuple[int | None, ...], Evaluator] = {}
-    results = []
+    if len(sources) > 1:
+        shapes = [_shape_of(g, settings) for _, g in _generators(sources, raw)]
+        for source, shape in zip(sources, shapes, strict=True):
+            if shape != shapes[0]:
+                raise EvaluationError(
+                    f"{sources[0]} ({_described(shapes[0])}) and {source} ({_described(shape)}) make images of "
+                    "different shapes, so that their figures do not compare: measure them one by one"
+                )
+    evaluator = None
     for source, g in _generators(sources, raw):
         g.to(device)
-        shape = _shape_of(g, settings.get("inputs"))
-        key = tuple(shape.values())
-        if key not in evaluators:
-            evaluators[key] = Evaluator(data, device=device, use_cache=use_cache, **shape, **settings)
-        results.append(_measure(evaluators[key], g, source, "raw" if raw else "ema", neighbours))
-    return results
+        if evaluator is None:
+            evaluator = Evaluator(data, device=device, use_cache=use_cache, **_shape_of(g, settings), **settings)
+        yield _measure(evaluator, g, source, "raw" if raw else "ema", neighbours)
+
+
+def _described(shape: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in shape.items() if name != "translates" and value is not None)
 
 
 def _with_neighbours(settings: dict[str, Any], neighbours: str | Path | None) -> dict[str, Any]:
@@ -128,16 +145,24 @@ def _measure(evaluator: Evaluator, g: nn.Module, source: str, kind: str, neighbo
     return result
 
 
-def _shape_of(g: nn.Module, inputs: str | None) -> dict[str, Any]:
+def _shape_of(g: nn.Module, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of `Evaluator` by which images, and inputs that are not made from them, fit a generator.
 
     Raises:
         EvaluationError: it makes no images.
+        SampleError: it does not take the options.
     """
-    if not takes_inputs(g):
-        _, channels, height, width = pixels(next(blocks(g, 1))).shape
-        return {"image_size": height if height == width else None, "channels": channels, "translates": False}
-    made = inputs is None or is_made(inputs)
-    names = ("image_size", "channels", *(() if made else ("input_size", "input_channels")))
+    options, inputs = settings.get("options") or {}, settings.get("inputs")
+    check_options(g, options)
     config: dict[str, Any] = getattr(g, "config", {})
-    return {**{name: config.get(name) for name in names}, "translates": True}
+    given = None
+    if takes_inputs(g):
+        size, depth = config.get("input_size") or config.get("image_size"), input_channels(g, options)
+        if size is None or depth is None:
+            return {"translates": True}
+        given = torch.zeros(1, depth, size, size)
+    _, channels, height, width = pixels(next(blocks(g, 1, inputs=given, **options))).shape
+    shape = {"image_size": height if height == width else None, "channels": channels, "translates": given is not None}
+    if given is not None and inputs is not None and not is_made(inputs):
+        shape |= {"input_size": config.get("input_size"), "input_channels": given.shape[1]}
+    return shape

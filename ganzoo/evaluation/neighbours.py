@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ganzoo.errors import EvaluationError
 from ganzoo.files import reason
-from ganzoo.sampling.pictures import MARGIN, grid
+from ganzoo.sampling.pictures import MARGIN, grid, save
 
 SHOWN = 3
 """Training images beside each sample of the picture."""
@@ -114,6 +114,6 @@ def draw(samples: Tensor, near: Tensor, path: Path) -> None:
     strips = torch.cat([*parts, wide], 3)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        grid(strips.permute(0, 2, 3, 1).numpy(), COLUMNS).save(path)
+        save(grid(strips.permute(0, 2, 3, 1).numpy(), COLUMNS), path)
     except OSError as error:
         raise EvaluationError(f"{path} cannot be written: {reason(error)}") from error

@@ -16,18 +16,19 @@ def describe_protocol(
     reference: Real,
     held_out: Real | None,
     extractor: Extractor,
-    options: Mapping[str, Any],
+    data_options: Mapping[str, Any],
     *,
     precision: str,
     n: int,
     seed: int,
     kid: int,
+    options: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The protocol of generators that translate nothing, as a JSON value. The arguments are those of `Evaluator`, with
-    the options of the data, and the number of images in each subset of KID's."""
+    """The protocol of generators that translate nothing, as a JSON value. The arguments are those of `Evaluator`, and
+    `kid` is the number of images in each subset of KID's."""
     protocol = {
         **reference.protocol(),
-        **({"data_options": dict(options)} if options else {}),
+        **({"data_options": dict(data_options)} if data_options else {}),
         "reference": {"n": len(reference.data.items), "shape": list(reference.shape), "sha256": reference.sha256},
         "features": {
             "name": extractor.name,
@@ -35,7 +36,7 @@ def describe_protocol(
             "resize": extractor.resize,
             "precision": precision,
         },
-        "generated": {"n": n, "seed": seed},
+        "generated": {"n": n, "seed": seed, **({"options": dict(options)} if options else {})},
         "kid": {"subsets": KID_SUBSETS, "subset_size": kid, "reference_at_most": AT_MOST},
         "prdc": {"k": NEIGHBOURS, "reference_at_most": AT_MOST, "generated_at_most": AT_MOST},
         "neighbours": {"reference_at_most": NEAREST_AT_MOST, "held_out": held_out and held_out.sha256},

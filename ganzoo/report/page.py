@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import logging
-import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +14,8 @@ from PIL import Image
 
 from ganzoo.errors import GanzooError
 from ganzoo.files import replacing
+from ganzoo.report.commands import commands
 from ganzoo.report.record import Record, read_record
-from ganzoo.zoo.command import train_command
 
 logger = logging.getLogger("ganzoo")
 
@@ -126,7 +125,7 @@ def render(records: Sequence[Record], encoded: dict[Path, str]) -> str:
                 "pictures": own,
                 "facts": _facts(record),
                 "warnings": record.warnings,
-                "commands": _commands(record),
+                "commands": commands(record),
             }
             for name, record, own in zip(names, records, pictures, strict=True)
         ],
@@ -210,24 +209,6 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         facts += [(str(name), value) for name, value in versions.items()]
     facts += [("data's SHA-256", record.facts.get("fingerprint"))]
     return [(name, str(value)[:200]) for name, value in facts if value is not None]
-
-
-def _commands(record: Record) -> list[tuple[str, str]]:
-    """The commands that make the run again, continue it, and use what it has learned."""
-    folder = str(record.folder)
-    source = shlex.quote(folder if "/" in folder or folder.startswith(".") else f"./{folder}")
-    architecture = str(record.config.get("architecture", "ARCH"))
-    commands = [
-        ("Continue it", f"ganzoo train {shlex.quote(architecture)} --resume --out {shlex.quote(folder)}"),
-        ("Draw samples", f"ganzoo sample {source} -n 64 --seed 1 -o grid.png"),
-        ("Measure it", f"ganzoo eval {source} --data {shlex.quote(str(record.config.get('data', 'DATA')))}"),
-        ("Publish it", f"ganzoo push {source} ORG/NAME"),
-    ]
-    try:
-        again = train_command(record.config)
-    except (GanzooError, KeyError, TypeError, AttributeError, ValueError):  # of settings that are not a run's
-        return commands
-    return [("Make it again", again), *commands]
 
 
 def _settings(records: Sequence[Record]) -> list[dict[str, Any]]:

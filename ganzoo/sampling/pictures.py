@@ -3,6 +3,7 @@
 import math
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from ganzoo.errors import SampleError
+from ganzoo.files import replacing
 from ganzoo.sampling.classes import class_names
 from ganzoo.sampling.draw import class_count, sample
 
@@ -39,6 +41,16 @@ def to_uint8(images: Tensor) -> Pixels:
         raise SampleError(f"samples of shape {tuple(images.shape[1:])} are not images of 1 or 3 channels: write a .npy")
     pixels = images.detach().float().mul(127.5).add_(127.5).round_().clamp_(0, 255).to(torch.uint8)
     return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def save(picture: Image.Image, path: Path, **options: Any) -> None:
+    """Write a picture whole or not at all, in the format of the file's ending, with options of Pillow's for it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with replacing(path, shared=True) as temporary:
+        picture.save(temporary, Image.registered_extensions()[path.suffix.lower()], **options)
 
 
 def grid(pixels: Pixels, columns: int | None = None, names: Sequence[str] | None = None) -> Image.Image:

@@ -151,8 +151,9 @@ def _command(source: str, group: Sequence[Result]) -> str:
         command += f" --split {protocol['split']}"
     if spec := protocol.get("inputs", {}).get("spec"):
         command += f" --inputs {shlex.quote(spec)}"
-    for name, value in protocol.get("data_options", {}).items():
-        command += f" --set {shlex.quote(assignment(f'data.{name}', value))}"
+    of_data = {f"data.{name}": value for name, value in protocol.get("data_options", {}).items()}
+    for name, value in (of_data | generated.get("options", {})).items():
+        command += f" --set {shlex.quote(assignment(name, value))}"
     if (held_out := protocol.get("held_out", {}).get("data", protocol["data"])) != protocol["data"]:
         command += f" --held-out {held_out}"
     precision = protocol["features"].get("precision", "fp32")
@@ -189,6 +190,8 @@ def _conditions(group: Sequence[Result]) -> str:
     if inputs := protocol.get("inputs"):
         part = f" of its {inputs['split']} part" if "split" in inputs else ""
         made = f", made from {protocol['generated']['n']:,} of {inputs['n']:,} inputs{part}"
+    if options := protocol["generated"].get("options"):
+        made += ", with " + ", ".join(assignment(name, value) for name, value in options.items())
     return (
         f"Against {protocol['reference']['n']:,} images of {protocol['data']}{made}; {spread}. `scores.json` holds the "
         "whole protocol, and can stand beside other sources in `ganzoo eval`."

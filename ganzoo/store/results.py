@@ -1,7 +1,9 @@
 """Figures with the protocol of their measurement: those of different protocols are never put side by side."""
 
+import html
 import json
 import logging
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,9 +13,10 @@ from ganzoo.errors import EvaluationError
 
 logger = logging.getLogger("ganzoo")
 
-DESCRIPTIVE = ("versions.", "data", "split", "held_out.", "inputs.spec", "inputs.split")
-"""Parts of a protocol that do not decide a figure: versions of libraries, whose rounding may differ, the names of the
-reference and of the inputs, whose content has a hash, options of the data, and the images of the floor."""
+DESCRIPTIVE = ("versions.", "data", "split", "held_out.", "inputs.spec", "inputs.split", "generated.options.")
+"""Parts of a protocol in which comparable results may differ: versions of libraries, whose rounding may differ, the
+names of the reference and of the inputs, whose content has a hash, options of the data, the images of the floor, and
+call options, which belong to the generator."""
 OPTIONAL = ("generated.classes", "split", "held_out.", "versions.torchmetrics")
 """Parts that only some protocols have, such as those of conditional generators: compared where both have them."""
 OF_METRICS = ("kid", "prdc", "psnr", "ssim", "neighbours")
@@ -59,6 +62,26 @@ class Result:
                     raise EvaluationError(f"{key!r} in the {name!r} of a result must be a number, not {value!r}")
         if self.floor is not None and "n" not in self.floor:
             raise EvaluationError("the 'floor' of a result must hold 'n', the number of real images")
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name!r}: {value:.4g}" for name, value in self.values.items())
+        facts = f"data={self.protocol.get('data')!r}, values={{{values}}}"
+        text = f"Result({self.source!r}, {facts}, fid_multiple={self.fid_multiple})"
+        return textwrap.fill(text, 110, subsequent_indent="    ", max_lines=3, placeholder=" ...})")
+
+    def _repr_html_(self) -> str:
+        """The figures as a table, with those of real images beside them."""
+        others = {f"{self.floor_images} (floor)": self.floor, self.baseline_name: self.baseline}
+        columns = {name: figures for name, figures in others.items() if figures is not None}
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in ("", self.source, *columns))
+        rows = []
+        for name, value in self.values.items():
+            figures = (value, *(column.get(name) for column in columns.values()))
+            cells = "".join(f"<td>{'' if figure is None else f'{figure:.4g}'}</td>" for figure in figures)
+            rows.append(f"<tr><th>{html.escape(name)}</th>{cells}</tr>")
+        n, data = self.protocol.get("generated", {}).get("n"), self.protocol.get("data")
+        caption = html.escape(f"{n} samples compared with {data}")
+        return f"<table><caption>{caption}</caption><tr>{head}</tr>{''.join(rows)}</table>"
 
     @property
     def fid_multiple(self) -> float | None:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ganzoo.errors import CheckpointError, ConfigError
 from ganzoo.files import file_hash, reason, remove, replacing, write_tensors, write_text
 from ganzoo.sampling.classes import name_classes
+from ganzoo.sampling.pictures import save
 from ganzoo.sampling.sound import set_rate
 from ganzoo.zoo.config import TrainConfig
 from ganzoo.zoo.networks import network
@@ -308,8 +309,8 @@ def cut_metrics(folder: Path, step: int) -> None:
         write_text(path, "".join(lines))
 
 
-def save_picture(folder: Path, step: int, picture: Image.Image) -> None:
-    """Write the sample grid of a step.
+def save_picture(folder: Path, step: int, picture: Image.Image) -> Path:
+    """Write the sample grid of a step, and return its file.
 
     Raises:
         CheckpointError: it cannot be written.
@@ -317,4 +318,5 @@ def save_picture(folder: Path, step: int, picture: Image.Image) -> None:
     path = folder / "samples" / f"{step_name(step)}.png"
     with _writing(path):
         path.parent.mkdir(exist_ok=True)  # someone may have cleared the samples away
-        picture.save(path)
+        save(picture, path)
+    return path

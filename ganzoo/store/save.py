@@ -112,6 +112,7 @@ def _remove_paths(settings: dict[str, Any], config: TrainConfig, model: Mapping[
     if config.inputs is not None and Path(config.inputs).exists():
         settings["inputs"] = Path(config.inputs).stem
     settings.pop("data_dir", None)
+    settings.pop("track", None)  # may name accounts
     for own, key in ((settings, "eval_features"), (settings.get("objective_options", {}), "features")):
         if isinstance(spec := own.get(key), str):  # NAME=FILE
             own[key] = spec.partition("=")[0]

@@ -29,7 +29,7 @@ def check_loss(loss: str | Callable[..., Any], **options: Any) -> None:
     Raises:
         CheckError: a check fails; the message says what is wrong and how to fix it.
     """
-    what, instance = _build("loss", loss, {"penalized": False}, options)
+    what, instance = build_component("loss", loss, {"penalized": False}, options)
     if not isinstance(instance, Loss):
         raise CheckError(f"{what} is a {type(instance).__name__}: subclass ganzoo.Loss")
     with preserve_torch(CPU):
@@ -133,7 +133,7 @@ def check_penalty(penalty: str | Callable[..., Any], **options: Any) -> None:
         CheckError: a check fails; the message says what is wrong and how to fix it.
     """
     with preserve_torch(CPU):
-        what, instance = _build("penalty", penalty, {}, options)
+        what, instance = build_component("penalty", penalty, {}, options)
         if not isinstance(instance, Penalty):
             raise CheckError(f"{what} is a {type(instance).__name__}: subclass ganzoo.Penalty")
         torch.manual_seed(0)
@@ -149,7 +149,7 @@ def check_penalty(penalty: str | Callable[..., Any], **options: Any) -> None:
             f"{what} has no graph to D's parameters: call torch.autograd.grad with create_graph=True",
         )
         others = {key: value for key, value in options.items() if key != "weight"}
-        _, double = _build("penalty", penalty, {"weight": 2 * instance.weight}, others)
+        _, double = build_component("penalty", penalty, {"weight": 2 * instance.weight}, others)
         require(
             torch.allclose(_call_penalty(what, double, d, real, fake), 2 * value, rtol=1e-4),
             f"{what} does not double when its weight does: take `weight` and multiply by self.weight",
@@ -191,11 +191,12 @@ def _check_purity(what: str, penalty: Penalty, d: nn.Module, real: Tensor, fake:
     return value
 
 
-def _build(kind: str, thing: str | Target, offered: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[str, Any]:
-    """The name of a loss or penalty in messages, and an instance of it."""
+def build_component(
+    kind: str, thing: str | Target, offered: Mapping[str, Any], options: Mapping[str, Any]
+) -> tuple[str, Any]:
+    """The name of a "loss", "penalty" or "tracker" in messages, and an instance of it."""
     if isinstance(thing, str):
-        find = registry().loss if kind == "loss" else registry().penalty
-        thing, what = find(thing).target, f"the {kind} {thing!r}"
+        thing, what = getattr(registry(), kind)(thing).target, f"the {kind} {thing!r}"
     else:
         what = f"the {kind} {getattr(thing, '__name__', type(thing).__name__)}"
     with explaining(f"{what} cannot be built"):

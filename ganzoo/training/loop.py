@@ -4,8 +4,9 @@ import contextlib
 import dataclasses
 import logging
 import platform
+import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from torch._dynamo.exc import TorchDynamoException
 from ganzoo.data.dataset import Batches
 from ganzoo.devices import choose_device, fast_arithmetic
 from ganzoo.errors import ConfigError, TrainingError
+from ganzoo.progress import Progress, in_notebook
+from ganzoo.report.shown import run_html
+from ganzoo.report.trackers import Tracker, Tracking, make_trackers
 from ganzoo.rng import preserve_torch, seed_torch, stream_seed
 from ganzoo.sampling.options import takes_inputs
 from ganzoo.store.owner import check_name, owning
@@ -26,7 +30,7 @@ from ganzoo.training.distributed import World, join, local_device
 from ganzoo.training.examples import choose_examples, statistics_inputs
 from ganzoo.training.objective import Batch
 from ganzoo.training.phases import Phases
-from ganzoo.training.recorder import Log, Recorder, make_evaluator
+from ganzoo.training.recorder import Recorder, Watchers, make_evaluator
 from ganzoo.training.settings import Plan, plan
 from ganzoo.training.state import State
 from ganzoo.training.stopping import stop_signals
@@ -68,8 +72,13 @@ class Run:
     signal: int | None = None
 
     def __repr__(self) -> str:
-        name = self.config.architecture
-        return f"Run({str(self.folder)!r}, architecture={name!r}, step={self.step}, metrics={self.metrics})"
+        values = ", ".join(f"{k!r}: {v:.4g}" for k, v in self.metrics.items() if isinstance(v, int | float))
+        facts = f"architecture={self.config.architecture!r}, step={self.step}, metrics={{{values}}}"
+        text = f"Run({str(self.folder)!r}, {facts})"
+        return textwrap.fill(text, 110, subsequent_indent="    ", max_lines=3, placeholder=" ...})")
+
+    def _repr_html_(self) -> str:
+        return run_html(self.folder, f"{self.folder}, step {self.step} of {self.config.steps}", self.metrics)
 
 
 def train(
@@ -78,6 +87,8 @@ def train(
     resume: bool = False,
     on_log: Callable[[dict[str, Any]], None] | None = None,
     on_step: Callable[[int], None] | None = None,
+    on_picture: Callable[[int, Path], None] | None = None,
+    progress: bool | None = None,
     **settings: Any,
 ) -> Run:
     """Train a GAN into a run folder.
@@ -89,6 +100,8 @@ def train(
         on_log: called with each line of metrics.jsonl, on the first process: the step, losses, accuracy, real images
             per second, and seconds of training.
         on_step: called after each step with the number of finished steps, on the first process.
+        on_picture: called with the step and the PNG file of each picture of samples, on the first process.
+        progress: show how far the training is, on one line that changes; None: in a notebook only.
         **settings: with the name of an architecture, settings as of `TrainConfig`, such as `steps=1000`.
 
     Returns:
@@ -105,11 +118,19 @@ def train(
     elif settings:
         raise ConfigError(f"{next(iter(settings))} is a setting of TrainConfig: set it there")
     device = local_device(choose_device(config.device))
+    progress = in_notebook() if progress is None else progress
     with preserve_torch(device), fast_arithmetic(device), warnings.catch_warnings():
         # torch.compile reads the gradient of D's input, which is not a leaf and has none.
         warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
+        warnings.filterwarnings("ignore", "IProgress not found")  # tqdm's, about a bar that a notebook does not miss
         try:
-            return _train(config, device, resume, on_log, on_step)
+            with Progress(config.steps, enabled=progress) as line:
+                watchers = Watchers(
+                    log=[tell for tell in (line.log if progress else None, on_log) if tell],
+                    step=[tell for tell in (line.step if progress else None, on_step) if tell],
+                    picture=[on_picture] if on_picture else [],
+                )
+                return _train(config, device, resume, watchers)
         except TorchDynamoException as error:
             cause = str(error).strip().partition("\n")[0]
             raise TrainingError(f"torch.compile failed ({cause}): train without --compile") from error
@@ -119,8 +140,7 @@ def _train(
     config: TrainConfig,
     device: torch.device,
     resume: bool,
-    on_log: Callable[[Log], None] | None,
-    on_step: Callable[[int], None] | None,
+    watchers: Watchers,
 ) -> Run:
     """The stages of a run: settings, data, networks, folder, loop."""
     world = join(device)
@@ -130,7 +150,7 @@ def _train(
         if resume and config.out is not None and Path(config.out).is_dir():
             world.first(lambda: owned.enter_context(owning(Path(str(config.out)))))
         planned = world.first(lambda: plan(config, device, resume))
-        return _run(planned, device, world, owned, on_log, on_step)
+        return _run(planned, device, world, owned, watchers)
 
 
 def _run(
@@ -138,8 +158,7 @@ def _run(
     device: torch.device,
     world: World,
     owned: contextlib.ExitStack,
-    on_log: Callable[[Log], None] | None,
-    on_step: Callable[[int], None] | None,
+    watchers: Watchers,
 ) -> Run:
     """The stages after the settings. `owned` holds the lock of the run folder, if that is there already."""
     config = planned.config
@@ -156,7 +175,10 @@ def _run(
     state = State(config, players, planned.pretrained, device, world, memory_format)
     if takes_inputs(players.g):
         state.examples, state.statistics_inputs = choose_examples(config, data), statistics_inputs(data)
-    evaluator = make_evaluator(config, data, device, world)  # before there is a folder: it may fail
+    # Before there is a folder, because these may fail.
+    evaluator = make_evaluator(config, data, device, world)
+    trackers: dict[str, Tracker] = {}
+    world.first(lambda: trackers.update(make_trackers(config.tracker_specs)))
     facts = {"fingerprint": fingerprint, "hardware": _hardware(device, world)}
     folder = world.first(lambda: _open_folder(planned, facts, device))
     if not planned.recorded:
@@ -172,13 +194,14 @@ def _run(
             logger.info("%s has all its %d steps already: give a larger --steps to go on", folder, state.step)
 
     first = state.step
-    recorder = Recorder(config, data, folder, state, evaluator, world, on_log)
+    settings = {key: value for key, value in config.to_dict().items() if key not in ("out", "track")}
+    tracking = owned.enter_context(Tracking(trackers, folder, settings, first))
+    recorder = Recorder(config, data, folder, state, evaluator, world, tracking, watchers)
     if world.writes:
         recorder.page.write()
         logger.info("its page, written again as it goes on: %s", recorder.page.path)
-    ended_by = _loop(
-        config, state, Phases(config, batches, state.g, device, world), recorder, on_step if world.writes else None
-    )
+    phases = Phases(config, batches, state.g, device, world)
+    ended_by = _loop(config, state, phases, recorder, watchers.step if world.writes else ())
     recorder.finish(trained=state.step > first)
     world.wait()
     interrupted = state.step < config.steps
@@ -187,7 +210,7 @@ def _run(
 
 
 def _loop(
-    config: TrainConfig, state: State, phases: Phases, recorder: Recorder, on_step: Callable[[int], None] | None
+    config: TrainConfig, state: State, phases: Phases, recorder: Recorder, on_step: Sequence[Callable[[int], None]]
 ) -> int | None:
     """Train until the last step, or until a signal asks to stop, and return its number."""
     g, d, objective, device, world = state.g, state.d, state.objective, state.device, phases.world
@@ -247,8 +270,8 @@ def _loop(
                 recorder.sample()
             if recorder.due(config.checkpoint_every) or stopping or recorder.improved:
                 recorder.checkpoint()
-            if on_step:
-                on_step(state.step)
+            for tell in on_step:
+                tell(state.step)
     return stop.number
 
 

@@ -3,7 +3,8 @@
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ganzoo.evaluation.evaluator import Evaluator
 from ganzoo.evaluation.features import choose_features
 from ganzoo.files import replacing
 from ganzoo.report.page import RunPage
+from ganzoo.report.trackers import Tracking
 from ganzoo.sampling import pictures, sound
 from ganzoo.sampling.options import takes_inputs
 from ganzoo.store.runs import append_metrics, save_picture, step_name
@@ -31,6 +33,15 @@ logger = logging.getLogger("ganzoo")
 Log = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Watchers:
+    """Whom to tell of each log line, each finished step, and each picture of samples."""
+
+    log: Sequence[Callable[[Log], None]] = ()
+    step: Sequence[Callable[[int], None]] = ()
+    picture: Sequence[Callable[[int, Path], None]] = ()
+
+
 class Recorder:
     """Writes into the run folder; of several processes, the first one does.
 
@@ -41,7 +52,8 @@ class Recorder:
         state: the state to record.
         evaluator: measures the averaged generator; None: it is not measured.
         world: the processes that train together.
-        on_log: called with each log line.
+        tracking: the trackers of the run.
+        watchers: whom to tell of log lines and pictures.
     """
 
     def __init__(
@@ -52,9 +64,11 @@ class Recorder:
         state: State,
         evaluator: Evaluator | None,
         world: World,
-        on_log: Callable[[Log], None] | None,
+        tracking: Tracking,
+        watchers: Watchers,
     ) -> None:
-        self.config, self.folder, self.state, self.world, self.on_log = config, folder, state, world, on_log
+        self.config, self.folder, self.state, self.world = config, folder, state, world
+        self.tracking, self.watchers = tracking, watchers
         self.draws = (data.is_image or data.is_sound) and world.writes
         self.overview = sound.overview if data.is_sound else pictures.overview
         self.evaluator = evaluator
@@ -92,8 +106,9 @@ class Recorder:
             if texts := self.warnings.check(self.entry):
                 self.entry["warnings"] = texts
             append_metrics(self.folder, self.entry)
-            if self.on_log:
-                self.on_log(self.entry)
+            self.tracking.log(self.entry)
+            for tell in self.watchers.log:
+                tell(self.entry)
 
     def _measure(self, evaluator: Evaluator) -> None:
         """Add the FID of the averaged generator to the log line, and note whether it is the best so far."""
@@ -114,7 +129,10 @@ class Recorder:
             self.state.refresh()
             g, seed, examples = self.state.ema, self.config.seed, self.state.examples
             if picture := self.overview(g, seed) if examples is None else examples.picture(g, seed):
-                save_picture(self.folder, self.state.step, picture)
+                path = save_picture(self.folder, self.state.step, picture)
+                self.tracking.picture(self.state.step, path)
+                for tell in self.watchers.picture:
+                    tell(self.state.step, path)
         if self.world.writes:
             self.page.write()
 

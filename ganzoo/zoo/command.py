@@ -11,12 +11,13 @@ from typing import Any
 from ganzoo.errors import ConfigError
 from ganzoo.zoo.config import DOTTED, TrainConfig
 from ganzoo.zoo.plugins import registry
+from ganzoo.zoo.spelling import parse_value
 
 FLAGS = ("data", "inputs", "steps", "batch_size", "image_size", "channels", "loss", "lr", "seed", "pack", "eval_every")
 """Settings whose flag has the same name and takes a value."""
 SWITCHES = ("flip", "conditional")
 """Settings whose flag has the same name and takes no value."""
-LOCAL = ("precision", "device", "data_dir")
+LOCAL = ("precision", "device", "data_dir", "track")
 """Settings of one machine, which the command leaves out."""
 
 
@@ -29,12 +30,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not key or not equals:
         raise ConfigError(f"--set takes KEY=VALUE, such as generator.width=128, not {text!r}")
-    for attempt in (value, f"[{value}]") if "," in value else (value,):
-        try:
-            return key, json.loads(attempt)
-        except json.JSONDecodeError:
-            continue
-    return key, None if value == "none" else value
+    return key, parse_value(value)
 
 
 def assignment(key: str, value: Any) -> str:

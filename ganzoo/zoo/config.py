@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from ganzoo.errors import ConfigError, did_you_mean
 from ganzoo.zoo.plugins import registry
+from ganzoo.zoo.spelling import TrackerSpec
 
 DOTTED = {
     "generator": "generator",
@@ -34,9 +35,9 @@ SCHEDULED = ("lr", "d_lr", "beta1", "beta2", "ema_decay", "ema_halflife", "augme
 AUTO = "auto"
 """The augmentation, in a list by itself, that is chosen by the number of images."""
 
-MACHINE = frozenset({"accumulate", "compile", "data", "data_dir", "device", "inputs", "out"})
-"""Settings of where and how a run computes, not of what it learns: a resumed run may change them. Data may have moved,
-and its fingerprint says whether it is the same."""
+MACHINE = frozenset({"accumulate", "compile", "data", "data_dir", "device", "inputs", "out", "track"})
+"""Settings of where and how a run computes and is recorded, not of what it learns: a resumed run may change them. Data
+may have moved, and its fingerprint says whether it is the same."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,7 @@ class TrainConfig:
     sample_every: int = _at_least(1, 500)
     checkpoint_every: int = _at_least(1, 500)
     out: str | None = None  # the run folder; None: the next free number under runs/
+    track: list[str] = field(default_factory=list)  # trackers, each NAME[:KEY=VALUE,...]
 
     def __init__(self, architecture: str, recipe: str = "default", **settings: Any) -> None:
         known = registry().architecture(architecture)
@@ -179,6 +181,10 @@ class TrainConfig:
     def penalty_specs(self) -> list[PenaltySpec]:
         return [PenaltySpec.parse(text) for text in self.penalties]
 
+    @property
+    def tracker_specs(self) -> list[TrackerSpec]:
+        return [TrackerSpec.parse(text) for text in self.track]
+
     def _assign(self, values: Mapping[str, Any]) -> None:
         hints = typing.get_type_hints(type(self))
         for f in dataclasses.fields(self):
@@ -194,11 +200,19 @@ class TrainConfig:
         registry().loss(self.loss)
         for spec in self.penalty_specs:
             registry().penalty(spec.name)
+        self._check_trackers()
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"betas must be two numbers that are at least 0 and below 1, not {self.betas}")
         if not self.ema_decay < 1:
             raise ConfigError(f"ema_decay must be below 1, not {self.ema_decay}")
         self._check_schedules()
+
+    def _check_trackers(self) -> None:
+        names = [spec.name for spec in self.tracker_specs]
+        for name in names:
+            registry().tracker(name)
+            if names.count(name) > 1:
+                raise ConfigError(f"track names {name!r} twice: name each tracker once, with all its options")
 
     def _check_schedules(self) -> None:
         names = {*SCHEDULED, *(spec.name for spec in self.penalty_specs)}

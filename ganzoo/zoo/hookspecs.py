@@ -46,3 +46,8 @@ def register_data(register: Register) -> None:
 def register_weights(register: Register) -> None:
     """`register("arch.tag", *, path=... | repo_id=..., revision=<40-hex commit>, license, summary="", size=None,
     image_size=None, score="")`; listings show the last three."""
+
+
+@hookspec
+def register_trackers(register: Register) -> None:
+    """`register(name, tracker, *, summary="")`; `tracker(**options)` returns a `ganzoo.Tracker`."""

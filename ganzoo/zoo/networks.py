@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from ganzoo.errors import ConfigError, PluginError, did_you_mean
+from ganzoo.errors import ConfigError, PluginError, SampleError, did_you_mean
 from ganzoo.zoo.hookspecs import Target
 from ganzoo.zoo.plugins import registry
 
@@ -71,7 +71,21 @@ def network(
                 "strings, booleans, None, and lists of these"
             ) from error
     module.config = {**config, **getattr(module, "stored", {})}
+    kind = type(module)
+    # A notebook asks for this method. It is the class's, so that copies and pickles of a generator stay as they are.
+    if role == "generator" and not hasattr(kind, "_repr_png_") and not kind.__module__.startswith("torch."):
+        kind._repr_png_ = _picture
     return module
+
+
+def _picture(g: Any) -> bytes | None:
+    """What a notebook shows of a generator: its first samples as a PNG; None if they cannot be drawn."""
+    from ganzoo.sampling.notebook import draw, png
+
+    try:
+        return png(draw(g))
+    except SampleError:
+        return None
 
 
 def list_architectures(pattern: str = "*") -> list[str]:
@@ -97,6 +111,11 @@ def list_data(pattern: str = "*") -> list[str]:
 def list_pretrained(pattern: str = "*") -> list[str]:
     """The names of the registered weights ("arch.tag") that match a shell pattern, sorted."""
     return sorted(fnmatch.filter(registry().weights, pattern))
+
+
+def list_trackers(pattern: str = "*") -> list[str]:
+    """The names of the registered trackers that match a shell pattern, sorted."""
+    return sorted(fnmatch.filter(registry().trackers, pattern))
 
 
 def resolve(target: Target) -> Any:

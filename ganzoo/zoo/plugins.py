@@ -17,7 +17,7 @@ import pluggy
 
 from ganzoo.errors import PluginError, did_you_mean
 from ganzoo.zoo import hookspecs
-from ganzoo.zoo.registry import SINGULAR, Architecture, Component, DataSource, Entry, Registry, Weights
+from ganzoo.zoo.registry import SINGULAR, Architecture, Component, DataSource, Entry, Registry, TrackerEntry, Weights
 
 GROUP = "ganzoo"
 """The entry-point group. The built-in plugins belong to the distribution of the same name."""
@@ -30,6 +30,7 @@ HOOKS: dict[str, tuple[str, type[Entry]]] = {
     "register_penalties": ("penalties", Component),
     "register_data": ("data", DataSource),
     "register_weights": ("weights", Weights),
+    "register_trackers": ("trackers", TrackerEntry),
 }
 
 

@@ -1,4 +1,4 @@
-"""The registry: plain dicts of architectures, losses, penalties, data sets and weights. Imports no torch."""
+"""The registry: plain dicts of architectures, losses, penalties, data sets, weights and trackers. Imports no torch."""
 
 import importlib.util
 import re
@@ -90,6 +90,16 @@ class Weights(Entry):
             raise PluginError(f"weights {self.name!r} need revision= with the 40-hex commit of {self.repo_id!r}")
 
 
+@dataclass(frozen=True)
+class TrackerEntry(Entry):
+    """A tracker, which records runs elsewhere."""
+
+    target: Target
+
+    def targets(self) -> dict[str, Target]:
+        return {"target": self.target}
+
+
 E_ = TypeVar("E_", bound=Entry)
 
 
@@ -102,6 +112,7 @@ class Registry:
         self.penalties: dict[str, Component] = {}
         self.data: dict[str, DataSource] = {}
         self.weights: dict[str, Weights] = {}
+        self.trackers: dict[str, TrackerEntry] = {}
 
     def copy(self) -> "Registry":
         """A copy whose entries can change without changing this registry."""
@@ -147,6 +158,9 @@ class Registry:
     def penalty(self, name: str) -> Component:
         return self.find(self.penalties, name, "penalty")
 
+    def tracker(self, name: str) -> TrackerEntry:
+        return self.find(self.trackers, name, "tracker")
+
 
 SINGULAR = {
     "architectures": "architecture",
@@ -154,6 +168,7 @@ SINGULAR = {
     "penalties": "penalty",
     "data": "data",
     "weights": "weights",
+    "trackers": "tracker",
 }
 
 

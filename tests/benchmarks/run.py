@@ -27,10 +27,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from recording import recording
 from sides import CASES, WARM_UP, Case, Worker
 
 HERE = Path(__file__).parent
-SECTIONS = ("startup", "processes")
+SECTIONS = ("stylegan2", "startup", "processes", "recording")
 VARIANTS = ("fp32", "bf16", "compiled")
 MARKS = ("<!-- bench -->\n", "<!-- /bench -->\n")
 MB = 1e6
@@ -216,6 +217,20 @@ def compare(
     return result
 
 
+def style_networks(options: argparse.Namespace, peak: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
+    """Training of `stylegan2` by its default recipe, in each precision of which the peak is known."""
+    import styles
+
+    found = []
+    for size in styles.SIZES:
+        for precision, best in peak["conv"].items():
+            say(f"stylegan2: {size} px in {precision}")
+            row = styles.training(size, precision, options.device, 1 if options.quick else 6)
+            share = row["images_per_second"] * row["flops_per_image"] / best
+            found.append({"size": size, "precision": precision, **row, "of_conv_peak": share})
+    return found
+
+
 # The command line, from outside.
 def environment(threads: int) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -316,6 +331,11 @@ def markdown(result: dict[str, Any]) -> Iterator[str]:
                 steps = mine["pays_after_steps"]
                 pays = "never pays" if steps is None else f"pays after {steps:,} steps"
                 yield f"- {case['title']}, {kind}: compiling takes {mine['compile_seconds']:.0f} s more and {pays}."
+    for row in result.get("stylegan2", ()):
+        yield (
+            f"- StyleGAN2's default recipe at {row['size']} px in {row['precision']}: "
+            f"{row['images_per_second']:,.0f} images/s, {row['of_conv_peak']:.0%} of the peak at convolutions."
+        )
     if times := result.get("startup"):
         yield (
             f"- From the command to the first step: {times['train_first_step']:.1f} s; to a grid of 64 samples: "
@@ -326,6 +346,18 @@ def markdown(result: dict[str, Any]) -> Iterator[str]:
             f"- DCGAN at 64 px on two one-thread processes: {found['two']:,.0f} images/s, on one {found['one']:,.0f}: "
             f"{spread(found['ratios'])} times as many."
         )
+    yield from recording_lines(result["recording"]) if result.get("recording") else ()
+
+
+def recording_lines(found: dict[str, dict[str, float]]) -> Iterator[str]:
+    """What `recording` found. What runs beside the training without any tracker is none's."""
+    page, idle = found["none"]["page"], found["none"]["beside"]
+    yield f"- The page of a run takes {page:.2%} of the time of DCGAN's default recipe."
+    for name, shares in found.items():
+        if name != "none":
+            beside = max(0.0, shares["beside"] - idle)
+            own = shares["training"]
+            yield f"- Tracking with {name} takes {own:.3%} of it, and {beside:.2%} in other threads and processes."
 
 
 def write_between_marks(path: Path, lines: list[str], marks: tuple[str, str] = MARKS) -> None:
@@ -383,18 +415,23 @@ def main() -> None:
         "cases": {},
     }
     try:
-        if cases:
+        if cases or "stylegan2" in options.only:
             say("peaks of the machine")
             kinds = variants(options)
             precisions = [kind for kind in kinds if kind in VARIANTS]
             result["peaks"] = peaks(precisions, options.device, 0.1 if options.quick else 2.0)
+        if cases:
             idle = idle_memory(options.device)
             for name in cases:
                 result["cases"][name] = compare(name, kinds, options, result["peaks"], idle)
+        if "stylegan2" in options.only:
+            result["stylegan2"] = style_networks(options, result["peaks"])
         if "startup" in options.only:
             result["startup"] = startup(options)
         if "processes" in options.only:
             result["processes"] = processes(options)
+        if "recording" in options.only:
+            result["recording"] = recording(options.quick)
     finally:  # what was measured before an error or Ctrl-C took long enough
         lines = list(markdown(result))
         print("\n".join(lines))

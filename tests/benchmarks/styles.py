@@ -1,4 +1,5 @@
-"""The speed of sampling from a large StyleGAN2, against the formulation with weights of its own for each image.
+"""The speed of StyleGAN2: of training small networks, as a share of the convolution peak, and of sampling from a large
+one, against the formulation with weights of its own for each image. `make bench` runs the first; for the second:
 
     python tests/benchmarks/styles.py
 
@@ -8,6 +9,7 @@ weights and convolves all images in one grouped convolution, and resamples by th
 
 import argparse
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,11 +18,17 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 import ganzoo
 from ganzoo_stylegan2.layers import EPSILON, GAIN, Modulated
 
 ROUNDS = 5
+SIZES = (32, 64)
+"""Pixels of the images that training is measured on."""
+CYCLE = 16
+"""Steps after which a lazy penalty is due again: R1 is counted, and timed, as often as it happens."""
 
 
 def grouped(layer: Modulated, x: Tensor, w: Tensor, bias: Tensor) -> Tensor:
@@ -47,6 +55,54 @@ def rate(call: Callable[[], Any], images: int) -> float:
     began = time.perf_counter()
     call()
     return images / (time.perf_counter() - began)
+
+
+class Operations(TorchDispatchMode):
+    """Counts the floating-point operations of products and convolutions. torch's own counter also follows modules, by
+    hooks that R1's second derivative does not get through."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if operations := flop_registry.get(func._overloadpacket):
+            self.count += operations(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def training(size: int, precision: str, device: str, cycles: int) -> dict[str, float]:
+    """The default recipe on colour images of `size` pixels: images a second, and the floating-point operations of its
+    products and convolutions for each image, as they are carried out.
+
+    Args:
+        size: height and width.
+        precision: "fp32" or "bf16".
+        device: "cpu" or "cuda".
+        cycles: how many times the steps between two penalties are timed, after as many that are not.
+    """
+    times, batch = [], 0
+
+    def run(steps: int) -> None:
+        nonlocal batch
+        settings: dict[str, Any] = {"image_size": size, "augment": [], "precision": precision, "device": device}
+        settings |= {"steps": steps, "sample_every": 10**9, "checkpoint_every": 10**9}
+        with tempfile.TemporaryDirectory() as folder:
+            config = ganzoo.TrainConfig("stylegan2", data="sprites", out=f"{folder}/run", **settings)
+            batch = config.batch_size
+            ganzoo.train(config, on_step=lambda _: times.append(time.perf_counter()))
+
+    counts = []
+    for steps in (CYCLE, 2 * CYCLE):  # pictures and the model at the end are in both
+        with Operations() as counted:
+            run(steps)
+        counts.append(counted.count)
+    times.clear()
+    run(2 * CYCLE * cycles)
+    seconds = times[-1] - times[CYCLE * cycles - 1]
+    images = CYCLE * cycles * batch
+    return {"images_per_second": images / seconds, "flops_per_image": (counts[1] - counts[0]) / (CYCLE * batch)}
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -111,6 +112,21 @@ def test_train_prints_the_run_and_where_to_look(ganzoo_cli, workplace):
     assert picture(out.strip()).size == (8 * 30 + 2, 8 * 30 + 2)
     code, out, err = ganzoo_cli("train", "vanilla", "--steps", 2, *SMALL, "-q")
     assert (code, out, err) == (0, "runs/vanilla-digits-002\n", "")
+
+
+@pytest.mark.parametrize("inputs", ["grey", "photos"])
+def test_a_translator_is_sampled_by_the_command_that_its_training_prints(ganzoo_cli, workplace, inputs):
+    (workplace / "photos").mkdir()
+    for number in range(3):
+        Image.new("RGB", (20, 30), (80 * number, 9, 9)).save(workplace / "photos" / f"{number}.png")
+    small = ("--set", "generator.width=2", "--set", "discriminator.width=2", "--batch-size", 2, "--steps", 1)
+    command = ("train", "pix2pix", "--data", "photos", "--inputs", inputs, "--image-size", 16, *small)
+    code, out, err = ganzoo_cli(*command, "--out", "my run")
+    assert code == 0, err
+    (line,) = [line for line in err.splitlines() if line.startswith("more:")]
+    code, out, err = ganzoo_cli(*shlex.split(line)[2:])
+    assert (code, err) == (0, ""), line
+    assert picture(out.strip()).height > 16
 
 
 def test_settings_from_file_set_and_flags(ganzoo_cli, workplace):

@@ -15,7 +15,7 @@ from torch import nn
 import ganzoo
 from ganzoo import Data, EvaluationError, Evaluator, evaluate, progress
 from ganzoo.data.loading import load
-from ganzoo.evaluation import features
+from ganzoo.evaluation import features, measure
 from ganzoo.evaluation.extraction import Extraction
 from ganzoo.evaluation.measure import evaluate_sources
 from ganzoo.evaluation.metrics import divergence, modes, prdc
@@ -409,6 +409,47 @@ def test_eval_prints_a_table_and_its_protocol(ganzoo_cli):
     assert protocol["prdc"]["k"] == 5
     assert protocol["features"]["sha256"] == weights_hash(features.extractor("mnist"))
     assert protocol["versions"]["torch"] in torch.__version__
+
+
+def test_all_sources_are_looked_at_before_the_first_is_measured(ganzoo_cli, run, caplog):
+    common = ("--data", "some", "-n", 64, "--metrics", "diversity", "--no-cache")
+    for sources, told in (
+        (("dcgan.mnist", "dcgan.mnits"), "did you mean 'dcgan.mnist'"),
+        (("dcgan.mnist", "./nowhere"), "nowhere"),
+        (("dcgan.mnist", "dcgan.nouns"), "(image_size 28, channels 1) and dcgan.nouns (image_size 32, channels 3)"),
+    ):
+        code, out, err = ganzoo_cli("eval", *sources, *common)
+        assert (code, out, told in err) == (1, "", True), err
+        assert "measuring" not in err
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_rows_that_were_measured_are_kept_when_a_later_one_fails(ganzoo_cli, run, monkeypatch, as_json):
+    whole = measure._measure
+
+    def fails(evaluator, g, source, *rest):
+        if source == "./run":
+            raise EvaluationError("the second one fails")
+        return whole(evaluator, g, source, *rest)
+
+    monkeypatch.setattr(measure, "_measure", fails)
+    common = ("--data", "some", "-n", 64, "--metrics", "diversity", *(["--json"] if as_json else []))
+    code, out, err = ganzoo_cli("eval", "dcgan.mnist", "./run", *common)
+    assert (code, "the second one fails" in err) == (1, True), err
+    if as_json:
+        assert [row["source"] for row in json.loads(out)] == ["dcgan.mnist"]
+    else:
+        assert out.splitlines()[1].startswith("dcgan.mnist (ema)")
+        assert len(out.splitlines()) == 2
+
+
+def test_grey_images_for_a_generator_in_colour_are_told(caplog):
+    colour = torch.randint(256, (80, 3, 28, 28), generator=torch.Generator().manual_seed(0)).byte()
+    own = {"features": "mnist", "n": 64, "metrics": ["diversity"], "use_cache": False}
+    Evaluator(Data(colour), **own)
+    assert "grey" not in caplog.text
+    Evaluator(Data(DIGITS.items[:80].expand(-1, 3, -1, -1)), **own)
+    assert "the images of data are grey, and samples in colour are compared with them" in caplog.text
 
 
 def test_a_cache_that_cannot_be_written_costs_no_figures(tmp_path, monkeypatch, caplog):

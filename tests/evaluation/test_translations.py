@@ -3,6 +3,7 @@ translated, the trivial answers, the protocol, and what is refused."""
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -527,7 +528,7 @@ def test_commands_that_are_refused(run, ganzoo_cli):
         ((), "there are none: add --inputs"),
         (("--inputs", "left"), "split_digits"),
         (("--inputs", "edge"), "edge"),
-        (("--inputs", "masked", "--set", "generator.width=3"), "--set takes options of the data here"),
+        (("--inputs", "masked", "--set", "generator.width=3"), "has no option 'generator.width'"),
         (("--inputs", "masked", "--set", "data.width=3"), "has no setting 'width'"),
         (("--inputs", "masked", "--set", "data.paired=false", "--metrics", "l1"), "these inputs are unpaired"),
         (("--inputs", "smaller=3"), "no inputs are called 'smaller=3'"),
@@ -538,6 +539,26 @@ def test_commands_that_are_refused(run, ganzoo_cli):
         assert len(err.strip().splitlines()) == 1, err
     code, _, err = ganzoo_cli("eval", "dcgan.mnist", "--data", "split_digits", "--inputs", "masked")
     assert (code, "translates nothing: leave --inputs" in err) == (1, True)
+
+
+def test_options_of_a_generator_belong_to_the_measurement(caplog):
+    colour = COLOUR[:, :, :8, :8]
+    settings = {"image_size": 8, "width": 2, "blocks": 1, "channels": 3, "input_channels": 1}
+    g = ganzoo.create("cyclegan", generator=settings, discriminator={"image_size": 8, "width": 2, "layers": 1})[0]
+    there = Data(colour, inputs=colour[:, :1], paired=False)
+    back = Data(colour[:, :1], inputs=colour, paired=False)
+    own = {**MNIST, "metrics": ["diversity"]}
+    grey = evaluate(g, back, options={"direction": "BA"}, **own)
+    assert grey.protocol["generated"]["options"] == {"direction": "BA"}
+    assert "options" not in evaluate(g, there, **own).protocol["generated"]
+    with pytest.raises(SampleError, match=r"takes inputs of shape \(N, 1, H, W\)"):
+        evaluate(g, back, **own)
+    for options, told in (({"direction": "AC"}, "direction must be"), ({"psi": 1}, "no option 'psi'")):
+        with pytest.raises(ganzoo.GanzooError, match=told):
+            evaluate(g, back, options=options, **own)
+    narrow = {**grey.protocol, "generated": {**grey.protocol["generated"], "options": {"direction": "AB"}}}
+    compare([grey, replace(grey, protocol=narrow)])
+    assert "generated.options.direction is 'BA' and 'AB'" in caplog.text
 
 
 def test_options_of_the_data_stand_in_the_card(sides, ganzoo_cli):

@@ -1,13 +1,19 @@
 """The U-Net of pytorch-CycleGAN-and-pix2pix: a network of its layout gives the same images here."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 
 import ganzoo
 from ganzoo import WeightsError
+from ganzoo.data.photos import Photos
 from ganzoo.exchange.checkpoints import read_checkpoint
 from ganzoo.exchange.foreign import convert
+from ganzoo.sampling.examples import Examples
 from junyanz import UnetGenerator
 
 
@@ -83,14 +89,39 @@ def test_dropout_is_where_it_was(workplace):
     assert same_images(g, unet, torch.randn(1, 1, 256, 256), z)
 
 
+@pytest.fixture(autouse=True)
+def photos(workplace):
+    (workplace / "photos").mkdir()
+    for name in range(10):
+        Image.new("RGB", (40, 50), (20 * name, 90, 160)).save(workplace / "photos" / f"{name}.png")
+
+
 def test_an_import_is_published_and_sampled(workplace, ganzoo_cli):
     torch.save(trained(UnetGenerator(5)).state_dict(), "latest_net_G.pth")
-    code, _, err = ganzoo_cli("import", "pix2pix", "latest_net_G.pth", "-o", "./mine")
-    assert code == 0, err
+    code, _, told = ganzoo_cli("import", "pix2pix", "latest_net_G.pth", "-o", "./mine")
+    assert code == 0, told
     code, _, err = ganzoo_cli("verify", "./mine")
     assert code == 0, err
     g = ganzoo.from_pretrained("./mine")
     assert ganzoo.sample(g, inputs=torch.zeros(2, 1, 32, 64)).shape == (2, 3, 32, 64)
+    assert not Path("mine/samples.png").exists()
+    assert "if what `ganzoo sample mine --inputs photos/ -o sheet.png` writes looks wrong" in told
+    assert ganzoo_cli("sample", "./mine", "--inputs", "photos", "-o", "sheet.png")[0] == 0
+
+
+def test_an_import_is_shown_on_pictures(workplace, ganzoo_cli):
+    torch.save(trained(UnetGenerator(5)).state_dict(), "latest_net_G.pth")
+    command = ("import", "pix2pix", "latest_net_G.pth", "--set", "image_size=32", "--inputs")
+    code, _, err = ganzoo_cli(*command, "photos", "-o", "./mine")
+    assert (code, "if mine/samples.png looks wrong" in err) == (0, True), err
+    grey = torch.stack([pixels for _, pixels in Photos(Path("photos"), 1, square=32)][:8])
+    with Image.open("mine/samples.png") as picture:
+        assert picture.tobytes() == Examples(grey).picture(ganzoo.from_pretrained("./mine")).tobytes()
+    shown = load_file("mine/test.safetensors")["inputs"]
+    assert torch.equal(shown, grey[: len(shown)])
+    code, out, err = ganzoo_cli(*command, "nowhere", "-o", "./other")
+    assert (code, out, "there is no picture, folder or zip nowhere" in err) == (1, "", True)
+    assert not Path("other").exists()
 
 
 def test_other_networks_are_refused(workplace):

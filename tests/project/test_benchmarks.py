@@ -15,6 +15,7 @@ from ganzoo.training.build import build_players
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import leaderboard
+import recording
 import run
 import search
 import sets
@@ -75,6 +76,19 @@ def test_arithmetic_is_counted():
     d_phase = 2 * (3 * sum(d) - d[0])
     g_phase = (3 * sum(g) - g[0]) + 2 * sum(d)  # its pass forward serves D's phase too
     assert run.flops_per_image(CASES["vanilla"]) == 2 * (d_phase + g_phase)
+
+
+@pytest.mark.slow
+def test_what_recording_costs_is_measured():
+    """Shares that are there and are shares; how large they are is for the report to say."""
+    command = [sys.executable, recording.__file__, "csv", "4"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    shares = json.loads(done.stdout)
+    assert shares.keys() == {"training", "page", "beside"}
+    assert 0 < shares["training"] < 1
+    assert 0 < shares["page"] < 1
+    assert shares["beside"] >= 0
+    assert len(list(run.recording_lines({"none": shares, "csv": shares}))) == 2
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ import ganzoo.testing
 import nvidia
 from ganzoo.data.loading import load
 from ganzoo.sampling.sound import write_wav
-from ganzoo.testing import check_architecture, check_loss, check_penalty
+from ganzoo.testing import check_architecture, check_loss, check_penalty, check_tracker
 from ganzoo.zoo import hookspecs
 from ganzoo.zoo.plugins import HOOKS
 from ganzoo.zoo.registry import SINGULAR
@@ -397,6 +397,7 @@ def test_the_examples_of_the_hooks_register_and_pass_the_checks(tmp_path):
         check_architecture("halved", width=4)
         check_loss("linear", margin=0.1)
         check_penalty("logit_square")
+        check_tracker("journal", file="notes.txt")
         assert load("stripes", image_size=8, options={"n": 3}).items.shape == (3, 1, 8, 8)
         check_architecture("halved", data="stripes", width=4)
         assert {"halved.digits", "halved.faces"} <= set(ganzoo.list_pretrained())

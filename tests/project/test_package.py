@@ -27,6 +27,11 @@ HEAVY = (
     "gradio",
     "fastapi",
     "playwright",
+    "tensorboard",
+    "wandb",
+    "trackio",
+    "textual_image",
+    "IPython",
 )
 
 
@@ -35,6 +40,7 @@ HEAVY = (
     [
         ["list"],
         ["list", "--losses", "--json"],
+        ["list", "--trackers"],
         ["plugins"],
         ["--help"],
         ["train", "--help"],

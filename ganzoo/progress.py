@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -23,6 +24,20 @@ BAR = 24
 """Characters of a bar."""
 PLAIN = 10
 """Seconds between plain lines about a count."""
+
+Listener = Callable[[int, int, str], None]
+"""Is told how many of how many things are done, and what they are."""
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextlib.contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """In the block, what `counting` counts in this thread is told to `listener` instead of being shown."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
 
 
 def in_notebook() -> bool:
@@ -77,12 +92,15 @@ def counting(total: int, what: str) -> Iterator[Callable[[int], None]]:
         A function to call with the number of items that were finished since the last call.
     """
     began = last_line = time.perf_counter()
-    done, line = 0, NotebookLine(total) if in_notebook() else None
+    listener = _listener.get()
+    done, line = 0, NotebookLine(total) if in_notebook() and not listener else None
 
     def advance(count: int) -> None:
         nonlocal done, last_line
         done += count
-        if line:
+        if listener:
+            listener(done, total, what)
+        elif line:
             if time.perf_counter() - began > 1:
                 line.show(done, what, force=done >= total)
         elif live:
@@ -91,7 +109,7 @@ def counting(total: int, what: str) -> Iterator[Callable[[int], None]]:
             last_line = time.perf_counter()
             logger.info("%d of %d %s", done, total, what)
 
-    if line or not (logger.isEnabledFor(logging.INFO) and sys.stderr.isatty()):
+    if listener or line or not (logger.isEnabledFor(logging.INFO) and sys.stderr.isatty()):
         live = None
         yield advance
         return

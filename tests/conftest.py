@@ -29,7 +29,7 @@ class Scheduling(LoadScopeScheduling):
     The marker `xdist_group` is meant for this, but pytest-xdist 3.8 does not see it under pytest 9.
     """
 
-    TOGETHER = ("tests/training/test_distributed.py",)
+    TOGETHER = ("tests/training/test_distributed.py", "tests/ui/test_browser.py", "tests/ui/test_workshop.py")
 
     def _split_scope(self, nodeid):
         path = nodeid.partition("::")[0]

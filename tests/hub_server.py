@@ -8,9 +8,9 @@
         assert fault.hits == 2
         assert not server.seen("pytorch_model.bin")
 
-Everything is in memory. Only model repositories, plain LFS and no Xet (the client needs HF_HUB_DISABLE_XET=1). Where it
+Everything is in memory. Only models and Spaces, plain LFS and no Xet (the client needs HF_HUB_DISABLE_XET=1). Where it
 matters to a client it answers as the Hub does: status, X-Error-Code, headers, paging, what becomes LFS. Tests may look
-into and change `repos`, `tokens` and `page_size` at will.
+into and change `repos`, `tokens` and `page_size` at will. The key of a Space in `repos` begins with "spaces/".
 """
 
 import base64
@@ -38,6 +38,7 @@ WRITE_TOKEN, READ_TOKEN, STRANGER_TOKEN = "hf_testerCanWrite01", "hf_testerCanOn
 LFS_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".npz", ".npy", ".h5", ".onnx", ".zip", ".gz")
 LFS_SIZE = 10 * 2**20
 CHUNK = 2**16
+COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
 LISTED = ["_id", "id", "modelId", "createdAt", "downloads", "likes", "library_name", "pipeline_tag", "private", "tags"]
 LISTED_IN_FULL = ["author", "sha", "lastModified", "gated", "disabled", "siblings"]
 
@@ -118,7 +119,7 @@ class Commit:
 
 @dataclass
 class Repo:
-    """A model repository. `gated` keeps its files, not its listing, from all but its owners and `granted` users."""
+    """A repository. `gated` keeps its files, not its listing, from all but its owners and `granted` users."""
 
     id: str
     created: str
@@ -132,6 +133,7 @@ class Repo:
     tags: dict[str, str] = field(default_factory=dict)
     lfs: dict[str, bytes] = field(default_factory=dict)
     promised: dict[str, int] = field(default_factory=dict)
+    shelf: Literal["models", "spaces"] = "models"
 
     def resolve(self, revision: str) -> Commit:
         """The commit a branch, a tag or a (shortened) commit id means."""
@@ -390,13 +392,18 @@ ROUTES: list[tuple[list[str], re.Pattern[str], str | None, Callable[..., Any]]] 
 def route(methods: str, *paths: str, need: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Answer these paths with a method, which gets their parts and returns a Reply or what becomes JSON.
 
-    `need` is what the token must be good for: "read" (the listings of a repository), "files" or "write".
+    `need` is what the token must be good for: "read" (the listings of a repository), "files" or "write". API and SHELF
+    in a path stand for those of models and of Spaces.
     """
     parts = {"repo": "(?P<repo>[^/]+/[^/]+)", "rev": "(?P<rev>[^/]+)", "path": "(?P<path>.+)"}
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         for path in paths:
-            pattern = re.compile(path.replace("API", "/api/models").format_map(parts))
+            pattern = re.compile(
+                path.format_map(parts)
+                .replace("API", "/api/(?P<shelf>models|spaces)")
+                .replace("SHELF", "(?:/(?P<shelf>spaces))?")
+            )
             ROUTES.append((methods.split(), pattern, need, function))
         return function
 
@@ -480,8 +487,9 @@ class _Handler(BaseHTTPRequestHandler):
                         self.token = self.hub.tokens.get(self.secret)
                         if self.secret and not self.token:
                             raise HubError(401, "Invalid credentials in Authorization header")
+                        shelf = parts.pop("shelf", "models")
                         if need:
-                            parts["repo"] = self.repo(parts["repo"], need)
+                            parts["repo"] = self.repo(key(parts["repo"], shelf), need)
                         result = function(self, **parts)
                     return result if isinstance(result, Reply) else Reply.json(result)
             raise HubError(404, "Sorry, we can't find the page you are looking for.")
@@ -497,13 +505,14 @@ class _Handler(BaseHTTPRequestHandler):
         return self.query.get(name, [""])[0].lower() == "true"
 
     def repo(self, repo_id: str, need: str) -> Repo:
-        repo, owner = self.hub.repos.get(repo_id), self.token is not None and self.token.owns(repo_id)
+        own_id = repo_id.removeprefix("spaces/")
+        repo, owner = self.hub.repos.get(repo_id), self.token is not None and self.token.owns(own_id)
         if repo is None or (repo.private and not owner):
             raise HubError(404 if self.token else 401, "Repository not found", "RepoNotFound")
         if need == "files" and repo.gated and not owner and (not self.token or self.token.user not in repo.granted):
             raise HubError(403 if self.token else 401, f"Access to model {repo_id} is restricted", "GatedRepo")
         if need == "write":
-            self.allow_write(repo_id)
+            self.allow_write(own_id)
         return repo
 
     def allow_write(self, repo_id: str) -> None:
@@ -515,8 +524,8 @@ class _Handler(BaseHTTPRequestHandler):
     def named_repo(self) -> str:
         """The repository that a body speaks of."""
         asked = self.json()
-        if asked.get("type") not in (None, "model"):
-            raise HubError(400, "This server knows only models")
+        if asked.get("type") not in (None, "model", "space"):
+            raise HubError(400, "This server knows only models and Spaces")
         return f"{asked.get('organization') or (self.token.user if self.token else '')}/{asked['name']}"
 
     def page(self, items: list[Any]) -> Reply:
@@ -586,7 +595,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     # Reading
 
-    @route("HEAD GET", "/{repo}/resolve/{rev}/{path}", need="files")
+    @route("HEAD GET", "SHELF/{repo}/resolve/{rev}/{path}", need="files")
     def download(self, repo: Repo, rev: str, path: str) -> Reply:
         commit = repo.resolve(rev)
         if path not in commit.files:
@@ -687,18 +696,23 @@ class _Handler(BaseHTTPRequestHandler):
     def create_repo(self) -> Reply:
         asked, repo_id = self.json(), self.named_repo()
         self.allow_write(repo_id)
-        reply = {"url": f"{self.hub.url}/{repo_id}", "name": repo_id}
-        if repo_id in self.hub.repos:
+        shelf: Literal["models", "spaces"] = "spaces" if asked.get("type") == "space" else "models"
+        if shelf == "spaces" and asked.get("sdk") not in ("gradio", "docker", "static"):
+            raise HubError(400, "A Space needs an sdk")
+        reply = {"url": f"{self.hub.url}/{key(repo_id, shelf)}", "name": repo_id}
+        if key(repo_id, shelf) in self.hub.repos:
             return Reply.json({"error": "You already created this model repo", **reply}, 409)
         private = asked.get("visibility") == "private" or asked.get("private") is True
-        repo = self.hub.repos[repo_id] = Repo(repo_id, self.hub.now(), private)
+        repo = self.hub.repos[key(repo_id, shelf)] = Repo(repo_id, self.hub.now(), private, shelf=shelf)
         attributes = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LFS_SUFFIXES).encode()
         self.hub.commit(repo, "main", {".gitattributes": File(attributes, len(attributes), False)}, "initial commit")
         return Reply.json(reply)
 
     @route("DELETE", "/api/repos/delete")
     def delete_repo(self) -> dict[str, Any]:
-        del self.hub.repos[self.repo(self.named_repo(), "write").id]
+        shelf = "spaces" if self.json().get("type") == "space" else "models"
+        repo = self.repo(key(self.named_repo(), shelf), "write")
+        del self.hub.repos[key(repo.id, shelf)]
         return {}
 
     @route("PUT", "API/{repo}/settings", need="write")
@@ -738,6 +752,8 @@ class _Handler(BaseHTTPRequestHandler):
             card = front_matter(self.json()["content"])
         except yaml.YAMLError as error:
             return Reply.json({"errors": [{"message": str(error)}], "warnings": []}, 400)
+        if self.json().get("repoType") == "space" and (errors := space_faults(card)):
+            return Reply.json({"errors": [{"message": error} for error in errors], "warnings": []}, 400)
         warnings = [] if card else [{"message": "empty or missing yaml metadata in repo card"}]
         return Reply.json({"errors": [], "warnings": warnings})
 
@@ -750,19 +766,21 @@ class _Handler(BaseHTTPRequestHandler):
             answers.append(answer | ({"oid": held[file["path"]].etag} if file["path"] in held else {}))
         return {"files": answers}
 
-    @route("POST", r"/{repo}\.git/info/lfs/objects/batch", need="write")
+    @route("POST", r"SHELF/{repo}\.git/info/lfs/objects/batch", need="write")
     def lfs_batch(self, repo: Repo) -> dict[str, Any]:
         objects = []
         for item in self.json()["objects"]:
             if item["oid"] not in repo.lfs:
                 repo.promised[item["oid"]] = item["size"]
-                item["actions"] = {"upload": {"href": f"{self.hub.url}/lfs/{repo.id}/{item['oid']}"}}
+                place = f"{key(repo.id, repo.shelf)}/{item['oid']}"
+                item["actions"] = {"upload": {"href": f"{self.hub.url}/lfs/{place}"}}
             objects.append(item)
         return {"transfer": "basic", "objects": objects}
 
-    @route("PUT", "/lfs/{repo}/{path}")
-    def lfs_put(self, repo: str, path: str) -> Reply:
+    @route("PUT", "/lfs(?P<space>/spaces)?/{repo}/{path}")
+    def lfs_put(self, repo: str, path: str, space: str = "") -> Reply:
         """Keep an object. It comes without a token: the batch's answer was the permission."""
+        repo = key(repo, "spaces" if space else "models")
         if repo not in self.hub.repos or path not in self.hub.repos[repo].promised:
             raise HubError(403, "Nobody may upload this here")
         if (len(self.body), hashlib.sha256(self.body).hexdigest()) != (self.hub.repos[repo].promised[path], path):
@@ -815,6 +833,23 @@ def front_matter(card: str) -> dict[str, Any]:
     if not isinstance(metadata, dict):
         raise yaml.YAMLError("the metadata is not a mapping")
     return metadata
+
+
+def key(repo_id: str, shelf: str) -> str:
+    """The key of a repository in `HubServer.repos`."""
+    return f"spaces/{repo_id}" if shelf == "spaces" else repo_id
+
+
+def space_faults(card: dict[str, Any]) -> list[str]:
+    """What the Hub would refuse in the metadata of a Space
+    (https://huggingface.co/docs/hub/spaces-config-reference)."""
+    faults = [f"{name} is required" for name in ("emoji", "sdk") if not card.get(name)]
+    faults += [f"{name} must be one of {COLOURS}" for name in ("colorFrom", "colorTo") if card.get(name) not in COLOURS]
+    if len(card.get("short_description") or "") > 60:
+        faults.append("short_description must be at most 60 characters long")
+    if not isinstance(card.get("sdk_version", ""), str) or not isinstance(card.get("python_version", ""), str):
+        faults.append("versions must be strings")
+    return faults
 
 
 def as_list(value: Any) -> list[Any]:

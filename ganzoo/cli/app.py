@@ -16,7 +16,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from ganzoo.cli import catalogue, eval, latent, plugins, report, sample, share, train
+from ganzoo.cli import catalogue, eval, latent, plugins, report, sample, share, train, ui
 from ganzoo.cli.output import FIRST, HELP, one_line
 from ganzoo.errors import ConfigError, GanzooError
 from ganzoo.files import reason
@@ -53,11 +53,13 @@ app.command()(sample.sample)
 app.command()(latent.walk)
 app.command()(latent.invert)
 app.command()(latent.directions)
+app.command()(ui.ui)
 app.command("eval")(eval.eval_)
 app.command()(report.report)
 app.add_typer(plugins.group, name="plugins")
 app.command()(share.save)
 app.command()(share.push)
+app.command()(ui.space)
 app.command()(share.publish)
 app.command()(share.pull)
 app.command()(share.verify)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ganzoo.cli.output import Json, Quiet, Source, print_json
-from ganzoo.errors import ExportError
+from ganzoo.errors import ExportError, HubError
 
 SHARED = ("image_size", "channels", "num_classes")
 """The settings in which both networks of an import must agree."""
@@ -31,20 +31,31 @@ def save(
 
 
 def push(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A run or model folder.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A run or model folder, or a Space's.")],
     repo_id: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The repository; created if it does not exist.")],
     private: Annotated[bool, typer.Option("--private", help="Keep a new repository private.")] = False,
     license: License = "",
     tag: Annotated[str, typer.Option(help="A tag for the commit, such as v1.")] = "",
     message: Annotated[str, typer.Option("--message", "-m", help="Commit message.")] = "",
     discriminator: Annotated[bool, typer.Option("--discriminator", help="Publish the discriminator too.")] = False,
+    space: Annotated[bool, typer.Option("--space", help="Publish a folder of `ganzoo space` as a Space.")] = False,
     as_json: Json = False,
 ) -> None:
     """Publish a generator on the Hugging Face Hub (log in with `hf auth login`, or set HF_TOKEN)."""
     from ganzoo.store.hub import PREFIX
     from ganzoo.store.publish import push as push_model
+    from ganzoo.store.publish import push_space
     from ganzoo.store.source import find
 
+    if space:
+        if license or tag or discriminator:
+            raise HubError("--license, --tag and --discriminator are about a model: leave them out with --space")
+        pushed = push_space(source, repo_id, private=private, message=message)
+        if as_json:
+            print_json({"url": pushed.url, "commit": pushed.commit})
+        else:
+            print(pushed.url)
+        return
     pushed = push_model(
         find(source if "/" in source or source.startswith(".") else f"./{source}"), repo_id, private=private,
         license=license, tag=tag, message=message, discriminator=discriminator,

@@ -183,6 +183,20 @@ def render(g: nn.Module, points: Latents, **options: Any) -> Tensor:
     Raises:
         SampleError: the latents are not of this generator's shape or kind, or it has no such option, or translates.
     """
+    return preview(g, points, BLOCK, options)
+
+
+def preview(g: nn.Module, points: Latents, size: int, options: Mapping[str, Any]) -> Tensor:
+    """The images that `render` gives, generated in blocks of another size. They differ from those by what kernels round
+    differently, which no eye sees, and a few images take less time.
+
+    Args:
+        g, points, options: as for `render`.
+        size: images that are generated at once.
+
+    Raises:
+        SampleError: as `render`.
+    """
     require_no_inputs(g, "rendering latents")
     check(g, points)
     of_style, rest = split_options(g, options)
@@ -190,16 +204,16 @@ def render(g: nn.Module, points: Latents, **options: Any) -> Tensor:
         raise SampleError(f"{next(iter(of_style))} acts on z, and these are w already: leave it out")
     images = []
     with generating(g) as device:
-        for start in range(0, len(points), BLOCK):
-            block = points[start : start + BLOCK]
+        for start in range(0, len(points), size):
+            block = points[start : start + size]
             # Blocks of one size, because kernels round differently at others.
-            values = torch.cat([block.values, block.values[:1].expand(BLOCK - len(block), *block.values.shape[1:])])
+            values = torch.cat([block.values, block.values[:1].expand(size - len(block), *block.values.shape[1:])])
             if points.kind == "w":
                 items: Tensor = g.synthesize(values.to(device), **rest)  # type: ignore[operator]
             else:
                 labels = block.labels
                 if labels is not None:
-                    labels = torch.cat([labels, labels.new_zeros(BLOCK - len(block))]).to(device)
+                    labels = torch.cat([labels, labels.new_zeros(size - len(block))]).to(device)
                 items = generate(g, values.to(device), labels, **of_style, **rest)
             images.append(items[: len(block)].float())
     return torch.cat(images)

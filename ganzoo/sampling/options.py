@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from torch import Tensor, nn
 
@@ -21,6 +21,17 @@ def options_of(function: Callable[..., Any]) -> dict[str, Any]:
     named = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
     named.pop("inputs", None)
     return named
+
+
+def option_choices(g: nn.Module, name: str) -> list[Any]:
+    """The values that a call option can have, if its annotation in the generator's forward is a `Literal`, possibly
+    beside None; empty for all others."""
+    try:
+        hint = get_type_hints(g.forward).get(name)
+    except (NameError, TypeError):  # an annotation that names something that is only imported for type checkers
+        return []
+    literals = [part for part in (hint, *get_args(hint)) if get_origin(part) is Literal]
+    return [value for part in literals for value in get_args(part)]
 
 
 def takes_inputs(network: Callable[..., Any]) -> bool:

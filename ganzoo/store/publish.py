@@ -4,10 +4,10 @@ import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ganzoo.errors import HubError, WeightsError
 from ganzoo.store.card import card_license, cards_folder, relicense, rename_source
@@ -19,10 +19,16 @@ from ganzoo.store.save import save_pretrained
 from ganzoo.store.source import is_model
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi, ModelInfo
+    from huggingface_hub import HfApi
 
 UNOPENED = "ganzoo-unopened"
 """Branch that marks a repository whose first push has not been completed: only such a one is made public later."""
+
+
+Kind = Literal["model", "space"]
+"""The kinds of repositories, as the Hub's client calls them."""
+SPACE_APP = "app.py"
+"""The file that a Space starts."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +87,10 @@ def push(
             save_pretrained(folder, model, name=name, license=license, discriminator=discriminator)
         verify(model)
         api = hub_client()
+        files = [CONFIG, *(name for name in FILES if (model / name).exists())]
         with calling(repo_id, "push to"):
-            opened, info = _open_repository(api, repo_id, private)
             title = message or f"Publish {read_config(model).architecture} with ganzoo"
-            commit = _commit(api, repo_id, info, model, title)
-            if not opened:
-                _finish_first_push(api, repo_id, private)
+            commit = _publish(api, repo_id, "model", model, files, FILES, title, private)
             if tag:
                 patiently(lambda: api.create_tag(repo_id, tag=tag, revision=commit, exist_ok=False))
     return Pushed(f"{api.endpoint}/{repo_id}", commit)
@@ -107,29 +111,90 @@ def _copy_model(folder: Path, target: Path, name: str, license: str) -> None:
     write_config(target, content)
 
 
-def _open_repository(api: "HfApi", repo_id: str, private: bool) -> tuple[bool, "ModelInfo"]:
+def push_space(folder: str | Path, repo_id: str, *, private: bool = False, message: str = "") -> Pushed:
+    """Publish a folder that `ganzoo space` wrote as a Space, as one commit.
+
+    Args:
+        folder: the folder. Its hidden files stay here.
+        repo_id: the Space, "ORG/NAME"; it is created if it does not exist.
+        private: keep a new Space private.
+        message: the commit message.
+
+    Raises:
+        WeightsError: this is no such folder.
+        HubError: there is no permission, the Hub cannot be reached, or the Space changed in the meantime.
+    """
+    folder = Path(folder)
+    if not all((folder / name).is_file() for name in (SPACE_APP, CARD)):
+        raise WeightsError(f"{folder} is no Space: it lacks {SPACE_APP} or {CARD}. Write one with `ganzoo space`")
+    below = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = [path.as_posix() for path in below if not any(part.startswith((".", "__")) for part in path.parts)]
+    api = hub_client()
+    with calling(repo_id, "push to"):
+        title = message or "Publish the workshop with ganzoo"
+        commit = _publish(api, repo_id, "space", folder, [SPACE_APP, *files], (), title, private)
+    return Pushed(f"{api.endpoint}/spaces/{repo_id}", commit)
+
+
+def _publish(
+    api: "HfApi",
+    repo_id: str,
+    kind: Kind,
+    folder: Path,
+    files: Sequence[str],
+    outdated: Sequence[str],
+    title: str,
+    private: bool,
+) -> str:
+    """Publish files of a folder as one commit, in a new repository or in one that is there.
+
+    Args:
+        files: the files; the first marks a repository that has been published to.
+        outdated: files that are deleted if they are there and not among those.
+
+    Returns:
+        The hash of the commit.
+    """
+    opened, info = _open_repository(api, repo_id, kind, files[0], private)
+    commit = _commit(api, repo_id, kind, info, folder, list(dict.fromkeys(files)), outdated, title)
+    if not opened:
+        _finish_first_push(api, repo_id, kind, private)
+    return commit
+
+
+def _open_repository(api: "HfApi", repo_id: str, kind: Kind, marker: str, private: bool) -> tuple[bool, Any]:
     """Create the repository, private and marked as unopened, if it does not exist.
 
     Returns:
         Whether its visibility is the owner's decision: False for one that ganzoo created and has not opened yet, in
         this push or in an earlier one that failed. And what the Hub says of it.
     """
-    known = patiently(lambda: api.repo_exists(repo_id))
+    known = patiently(lambda: api.repo_exists(repo_id, repo_type=kind))
     if not known:
-        patiently(lambda: api.create_repo(repo_id, private=True, exist_ok=True))
-        patiently(lambda: api.create_branch(repo_id, branch=UNOPENED, exist_ok=True))
-    info = patiently(lambda: api.model_info(repo_id))
-    opened = known and CONFIG in {sibling.rfilename for sibling in info.siblings or []}
+        sdk = "gradio" if kind == "space" else None
+        patiently(lambda: api.create_repo(repo_id, private=True, exist_ok=True, repo_type=kind, space_sdk=sdk))
+        patiently(lambda: api.create_branch(repo_id, branch=UNOPENED, exist_ok=True, repo_type=kind))
+    info: Any = patiently(lambda: api.repo_info(repo_id, repo_type=kind))
+    opened = known and marker in {sibling.rfilename for sibling in info.siblings or []}
     if opened and info.private and not private:
-        branches = patiently(lambda: api.list_repo_refs(repo_id)).branches
+        branches = patiently(lambda: api.list_repo_refs(repo_id, repo_type=kind)).branches
         opened = not any(branch.name == UNOPENED for branch in branches)
     if opened and private and not info.private:
         raise HubError(f"{repo_id} exists and is public: make it private in its settings, or choose another name")
     return opened, info
 
 
-def _commit(api: "HfApi", repo_id: str, info: "ModelInfo", model: Path, title: str) -> str:
-    """Commit the model folder to the main branch of the repository, which is as `info` says.
+def _commit(
+    api: "HfApi",
+    repo_id: str,
+    kind: Kind,
+    info: Any,
+    folder: Path,
+    files: Sequence[str],
+    outdated: Sequence[str],
+    title: str,
+) -> str:
+    """Commit files of a folder to the main branch of the repository, which is as `info` says.
 
     Returns:
         The hash of the commit.
@@ -137,32 +202,33 @@ def _commit(api: "HfApi", repo_id: str, info: "ModelInfo", model: Path, title: s
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     existing = {sibling.rfilename for sibling in info.siblings or []}
-    files = [CONFIG, *(name for name in FILES if (model / name).exists())]
-    operations: list[Any] = [CommitOperationAdd(name, model / name) for name in files]
-    operations += [CommitOperationDelete(name) for name in FILES if name in existing and name not in files]
+    operations: list[Any] = [CommitOperationAdd(name, folder / name) for name in files]
+    operations += [CommitOperationDelete(name) for name in outdated if name in existing and name not in files]
     parent = info.sha
-    config = (model / CONFIG).read_bytes()
+    marker = (folder / files[0]).read_bytes()
 
     def commit() -> str:
         """Commit, unless an earlier attempt succeeded and only its answer was lost."""
-        head = api.model_info(repo_id).sha or ""
+        head = api.repo_info(repo_id, repo_type=kind).sha or ""
         if head != parent:
-            landed = Path(api.hf_hub_download(repo_id, CONFIG, revision=head))
-            if landed.read_bytes() == config:
+            landed = Path(api.hf_hub_download(repo_id, files[0], revision=head, repo_type=kind))
+            if landed.read_bytes() == marker:
                 return head
-        return api.create_commit(repo_id, operations, commit_message=title, parent_commit=parent).oid
+        return api.create_commit(
+            repo_id, operations, commit_message=title, parent_commit=parent, repo_type=kind
+        ).oid  # fmt: skip
 
     return patiently(commit)
 
 
-def _finish_first_push(api: "HfApi", repo_id: str, private: bool) -> None:
+def _finish_first_push(api: "HfApi", repo_id: str, kind: Kind, private: bool) -> None:
     """Open the repository unless it is to stay private, and remove the mark."""
     from huggingface_hub.errors import RevisionNotFoundError
 
     if not private:
-        patiently(lambda: api.update_repo_settings(repo_id, private=False))
+        patiently(lambda: api.update_repo_settings(repo_id, private=False, repo_type=kind))
     with contextlib.suppress(RevisionNotFoundError):  # an earlier push failed before it set the mark
-        patiently(lambda: api.delete_branch(repo_id, branch=UNOPENED))
+        patiently(lambda: api.delete_branch(repo_id, branch=UNOPENED, repo_type=kind))
 
 
 def publish(organisation: str, cards: Path | None = None) -> Iterator[tuple[str, Pushed, str]]:

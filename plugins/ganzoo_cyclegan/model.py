@@ -2,6 +2,7 @@
 one module, one for each direction, and a PatchGAN for each kind of image in another."""
 
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -142,7 +143,7 @@ class Generator(nn.Module):
             raise ConfigError(f"direction must be {' or '.join(self.translators)}, not {direction!r}")
         return self.channels[direction][0]
 
-    def forward(self, z: Tensor, *, inputs: Tensor, direction: str = "AB") -> Tensor:
+    def forward(self, z: Tensor, *, inputs: Tensor, direction: Literal["AB", "BA"] = "AB") -> Tensor:
         """Translate inputs.
 
         Args:

@@ -6,7 +6,7 @@ https://arxiv.org/abs/1710.10196, section 4.1).
 
 import math
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,8 @@ REST = (1.0, 2.0, 1.0)
 EPSILON = 1e-8
 MASK = 0xFFFFFFFF
 """Keeps 32 bits of a whole number."""
-NOISES = ("random", "const", "none")
+Noise = Literal["random", "const", "none"]
+NOISES: tuple[Noise, ...] = get_args(Noise)
 
 
 def widths(image_size: int, channel_base: int, channel_max: int) -> dict[int, int]:
@@ -335,3 +336,15 @@ def spread(x: Tensor, group: int, strided: bool) -> Tensor:
     deviation = (variance + EPSILON).sqrt().mean(1)
     per_item = deviation.repeat(size) if strided else deviation.repeat_interleave(size)
     return torch.cat([x, per_item.to(x.dtype)[:, None, None, None].expand(-1, 1, height, width)], 1)
+
+
+def noise_of(noise: Noise | None, *, training: bool) -> Noise:
+    """The noise that is chosen, or the default.
+
+    Raises:
+        ConfigError: there is no such noise.
+    """
+    noise = noise or ("random" if training else "const")
+    if noise not in NOISES:
+        raise ConfigError(f"noise must be one of {', '.join(NOISES)}, not {noise!r}")
+    return noise

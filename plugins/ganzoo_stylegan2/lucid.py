@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ganzoo import ConfigError
 from ganzoo_dcgan.model import stages
-from ganzoo_stylegan2.layers import NOISES, seeds_of, uniform_like
+from ganzoo_stylegan2.layers import Noise, noise_of, seeds_of, uniform_like
 from ganzoo_stylegan2.lucid_foreign import discriminator_from_foreign, generator_from_foreign
 from ganzoo_stylegan2.lucid_layers import Analysis, Mapping, Synthesis, initialise
 
@@ -88,7 +88,7 @@ class Generator(nn.Module):
         """The weights (channels, z_dim) by which each resolution takes its scales from its row of w."""
         return [block.style_weights() for block in self.blocks]  # type: ignore[operator]
 
-    def synthesize(self, w: Tensor, *, noise: str | None = None, latent: Tensor | None = None) -> Tensor:
+    def synthesize(self, w: Tensor, *, noise: Noise | None = None, latent: Tensor | None = None) -> Tensor:
         """Images from w (N, layers, z_dim).
 
         Args:
@@ -102,9 +102,7 @@ class Generator(nn.Module):
         Raises:
             ConfigError: there is no such noise.
         """
-        noise = noise or ("random" if self.training else "const")
-        if noise not in NOISES:
-            raise ConfigError(f"noise must be one of {', '.join(NOISES)}, not {noise!r}")
+        noise = noise_of(noise, training=self.training)
         size = len(self.noise_const)
         field = self.noise_const[None, None]
         if noise == "random":
@@ -123,7 +121,7 @@ class Generator(nn.Module):
         # Published images lie in [0, 1].
         return 2 * image - 1  # type: ignore[operator,return-value]  # each block draws
 
-    def forward(self, z: Tensor, *, truncation: float | Tensor = 1.0, noise: str | None = None) -> Tensor:
+    def forward(self, z: Tensor, *, truncation: float | Tensor = 1.0, noise: Noise | None = None) -> Tensor:
         """Images from latents.
 
         Args:

@@ -10,14 +10,15 @@ from ganzoo import ConfigError
 from ganzoo_stylegan2.foreign import discriminator_from_foreign, generator_from_foreign
 from ganzoo_stylegan2.layers import (
     GAIN,
-    NOISES,
     Conv,
     Dense,
     Filter,
     MappingNetwork,
     Modulated,
+    Noise,
     activate,
     noise_like,
+    noise_of,
     seeds_of,
     spread,
     widths,
@@ -191,7 +192,7 @@ class Generator(nn.Module):
         *_, drawing = [module.conv for module in self.modules() if isinstance(module, Drawing)]
         return [conv.affine.weight for conv in (*convs, drawing)]
 
-    def synthesize(self, w: Tensor, *, noise: str | None = None, latent: Tensor | None = None) -> Tensor:
+    def synthesize(self, w: Tensor, *, noise: Noise | None = None, latent: Tensor | None = None) -> Tensor:
         """Images from w (N, layers, w_dim).
 
         Args:
@@ -205,9 +206,7 @@ class Generator(nn.Module):
         Raises:
             ConfigError: there is no such noise.
         """
-        noise = noise or ("random" if self.training else "const")
-        if noise not in NOISES:
-            raise ConfigError(f"noise must be one of {', '.join(NOISES)}, not {noise!r}")
+        noise = noise_of(noise, training=self.training)
         seeds = seeds_of(w if latent is None else latent) if noise == "random" else None
         x: Tensor | None = None
         image: Tensor | None = None
@@ -216,7 +215,7 @@ class Generator(nn.Module):
         return image  # type: ignore[return-value]  # the last block always draws
 
     def forward(
-        self, z: Tensor, labels: Tensor | None = None, *, truncation: float | Tensor = 1.0, noise: str | None = None
+        self, z: Tensor, labels: Tensor | None = None, *, truncation: float | Tensor = 1.0, noise: Noise | None = None
     ) -> Tensor:
         """Images from latents.
 

@@ -40,6 +40,7 @@ PAGES = [*ROOT_PAGES, ROOT / "plugins" / "README.md", *SITE]
 LANGUAGES = {"sh", "console", "python", "toml", "text", "json"}
 """sh: commands; console: commands after `$ ` and what they print."""
 NEEDS = {
+    "browser": "a browser, what it needs, and somebody who ends the server",
     "data": "files that are not in the repository",
     "gpu": "GPUs, or several hosts",
     "hub": "an account on the Hugging Face Hub, or a model on it",
@@ -237,7 +238,7 @@ class Shell:
     def unchanged(words: list[str]) -> list[str]:
         return words
 
-    before_list = before_info = before_plugins = before_report = before_save = unchanged
+    before_list = before_info = before_plugins = before_report = before_save = before_space = unchanged
     before_verify = before_directions = unchanged
 
 

@@ -24,6 +24,9 @@ HEAVY = (
     "huggingface_hub",
     "datasets",
     "pyarrow",
+    "gradio",
+    "fastapi",
+    "playwright",
     "tensorboard",
     "wandb",
     "trackio",
@@ -42,6 +45,7 @@ HEAVY = (
         ["--help"],
         ["train", "--help"],
         ["eval", "--help"],
+        ["ui", "--help"],
         ["--version"],
     ],
 )

@@ -71,10 +71,10 @@ def normal(name):
 @pytest.mark.parametrize(
     ("paths", "extras"),
     [
-        (SOURCES, ["datasets", "eval", "onnx", "preview", "sound", "tensorboard", "trackio", "video", "wandb"]),
+        (SOURCES, ["datasets", "eval", "onnx", "preview", "sound", "tensorboard", "trackio", "ui", "video", "wandb"]),
         (
             [*ROOT.glob("tests/**/*.py"), *ROOT.glob("examples/*.py")],
-            ["datasets", "eval", "onnx", "tensorboard", "test", "trackio", "video", "wandb"],
+            ["datasets", "eval", "onnx", "tensorboard", "test", "trackio", "ui", "video", "wandb"],
         ),
     ],
     ids=["package", "tests"],

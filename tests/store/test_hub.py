@@ -25,6 +25,7 @@ from ganzoo.store import client, hub, manifest, publish
 from ganzoo.store.manifest import CONFIG, DISCRIMINATOR, MODEL
 from ganzoo.store.models import verify
 from ganzoo.store.source import find
+from ganzoo.ui.space import write_space
 from hub_server import ORG, READ_TOKEN, STRANGER_TOKEN, WRITE_TOKEN, HubServer
 
 # The client's own doing in every LFS upload; in the suite all other warnings are errors.
@@ -278,6 +279,65 @@ def test_publish_prints_lines_that_register(server, run, tmp_path, ganzoo_cli):
     (line,) = [line for line in out.splitlines() if line.startswith("vanilla.mine")]
     for shown in ("28 px", "mit", f"hf-hub:{ORG}/vanilla.mine@", " MB"):
         assert shown in line
+
+
+# Spaces
+
+
+@pytest.fixture
+def space(run, tmp_path):
+    return write_space(str(run.folder), tmp_path / "space")
+
+
+def test_a_space_is_published_whole(server, space, ganzoo_cli):
+    code, out, err = ganzoo_cli("push", space, REPO, "--space")
+    assert (code, err) == (0, "")
+    assert out == f"{server.url}/spaces/{REPO}\n"
+    published = server.repos[f"spaces/{REPO}"]
+    assert not published.private
+    assert set(published.branches) == {"main"}
+    files = published.resolve("main").files
+    assert {"app.py", "README.md", "requirements.txt", "model/config.json", "model/model.safetensors"} <= set(files)
+    assert files["app.py"].data == (space / "app.py").read_bytes()
+    assert REPO not in server.repos  # a model of that name is another repository
+    before = published.resolve("main").id
+    assert publish.push_space(space, REPO).commit == before  # nothing has changed
+
+
+def test_a_space_that_fails_midway_stays_private(server, space):
+    server.fail(403, path="/commit/")
+    with pytest.raises(HubError, match="write access"):
+        publish.push_space(space, REPO)
+    assert server.repos[f"spaces/{REPO}"].private
+    server.clear_faults()
+    publish.push_space(space, REPO)
+    assert not server.repos[f"spaces/{REPO}"].private
+    with pytest.raises(HubError, match="is public"):
+        publish.push_space(space, REPO, private=True)
+
+
+def test_a_space_of_a_published_model_fetches_it_pinned(server, pushed, tmp_path):
+    folder = write_space(f"hf-hub:{REPO}", tmp_path / "space", requirement="ganzoo @ git+https://example.com/g")
+    assert not (folder / "model").exists()
+    assert f"serve_space('hf-hub:{REPO}@{pushed.commit}')" in (folder / "app.py").read_text()
+    assert hub_server.front_matter((folder / "README.md").read_text())["models"] == [REPO]
+    assert "ganzoo @ git+https://example.com/g" in (folder / "requirements.txt").read_text().splitlines()
+    publish.push_space(folder, f"{ORG}/page", private=True)
+    assert server.repos[f"spaces/{ORG}/page"].private
+
+
+def test_what_is_no_space(server, run, space, ganzoo_cli):
+    with pytest.raises(WeightsError, match="is no Space"):
+        publish.push_space(run.folder, REPO)
+    with pytest.raises(WeightsError, match="exists already"):
+        write_space(str(run.folder), space)
+    code, _, err = ganzoo_cli("push", space, REPO, "--space", "--license", "mit")
+    assert code == 1
+    assert "leave them out with --space" in err
+    text = (space / "README.md").read_text()
+    (space / "README.md").write_text(text.replace("colorTo: pink", "colorTo: mauve"))
+    with pytest.raises(HubError):
+        publish.push_space(space, REPO)
 
 
 # Faults

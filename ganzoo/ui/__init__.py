@@ -1,0 +1,1 @@
+"""The workshop: generators and training runs in a browser (the extra `ui`)."""

@@ -22,7 +22,7 @@ from ganzoo.evaluation.features import Extractor, choose_features, extractor
 from ganzoo.evaluation.figures_cache import cache_path, read_figures, write_entry, write_figures
 from ganzoo.evaluation.neighbours import COLUMNS, ROWS, SHOWN, check_picture, draw, figures_of, nearest, scale_of
 from ganzoo.evaluation.protocol import describe_protocol
-from ganzoo.evaluation.real import Real, is_grey, open_images
+from ganzoo.evaluation.real import Real, open_images
 from ganzoo.evaluation.scores import (
     KID_SUBSET,
     LEAST,
@@ -47,6 +47,14 @@ from ganzoo.store.results import Result
 logger = logging.getLogger("ganzoo")
 
 PRECISIONS = ("fp32", "bf16")
+
+
+def _check(metrics: Sequence[str] | None, precision: str) -> None:
+    """Raise an EvaluationError before any work if a library is missing, or a metric or the precision is unknown."""
+    library()
+    check_names(metrics or ())
+    if precision not in PRECISIONS:
+        raise EvaluationError(f"precision must be {' or '.join(PRECISIONS)}, not {precision!r}")
 
 
 class Evaluator:
@@ -116,10 +124,7 @@ class Evaluator:
         precision: str = "fp32",
         use_cache: bool = True,
     ) -> None:
-        library()  # fail before any work if it is missing
-        check_names(metrics or ())
-        if precision not in PRECISIONS:
-            raise EvaluationError(f"precision must be {' or '.join(PRECISIONS)}, not {precision!r}")
+        _check(metrics, precision)
         own = dict(data_options or {})
         split = own.pop("split", None) if split is None else split
         opened = open_images(
@@ -131,8 +136,6 @@ class Evaluator:
             check_use(translates, some=opened.given is not None, asked=self._asked)
         reference, held, given = opened.reference, opened.held_out, None if translates is False else opened.given
         self.shape, self.labels = reference.shape, reference.data.labels
-        if self.shape[0] == 3 and is_grey(reference.data.items):
-            logger.warning("the images of %s are grey, and samples in colour are compared with them", reference.name)
         self.device, self.precision, self.use_cache = torch.device(device), precision, use_cache
         network = features if isinstance(features, Extractor) else extractor(choose_features(features, data))
         self.extractor = network.to(self.device).eval()

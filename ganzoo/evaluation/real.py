@@ -1,6 +1,7 @@
 """The real images of a measurement: the reference, images that are not in it, whose figures are the floor, and those
 whose inputs are translated."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +16,8 @@ from ganzoo.data.loading import HALVES, SIDES, has_test_split, load
 from ganzoo.errors import EvaluationError
 from ganzoo.rng import Rng
 from ganzoo.zoo.plugins import registry
+
+logger = logging.getLogger("ganzoo")
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,8 @@ def open_images(
     else:
         reference = _checked(_open(data, split, inputs, options, **shape))
         other = "train" if split == "test" else "test" if has_test_split(data, inputs) else None
+    if reference.shape[0] == 3 and _is_grey(reference.data.items):
+        logger.warning("the images of %s are grey, and samples in colour are compared with them", reference.name)
     second, translates = None, reference.data.inputs is not None
     if isinstance(data, str) and other and (held_out is None or (other == "test" and translates)):
         second = _open(data, other, inputs, options, **{**shape, **_shape_of(reference)})
@@ -153,7 +158,7 @@ def _open(spec: str, split: str | None, inputs: str | None, options: Mapping[str
     return Real(name, split, load(spec, inputs=inputs, options={**options, **part}, **shape))
 
 
-def is_grey(items: Any) -> bool:
+def _is_grey(items: Any) -> bool:
     """Whether the three channels of images (N, 3, H, W) are the same in all of a thousand of them."""
     some = items[:: -(-len(items) // 1000)]
     return bool((some == some[:, :1]).all())

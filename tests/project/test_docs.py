@@ -203,6 +203,7 @@ class Shell:
         return [*self.supply_data(words), "-n", "300", "--metrics", "fid,prdc"]
 
     def before_import(self, words: list[str]) -> list[str]:
+        self.supply_pictures(words)
         sizes = [(100, 16), (16, 8), (8, 4), (4, 2), (2, 1)]  # as in PyTorch's DCGAN example, but narrow
         layers: list[nn.Module] = []
         for i, (before, after) in enumerate(sizes):

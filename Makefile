@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.ganzoo-installed
 TESTABLE := $(VENV)/.ganzoo-testable
 DOCUMENTABLE := $(VENV)/.ganzoo-documentable
 
-.PHONY: demo test prove docs bench format
+.PHONY: demo test prove docs bench fuzz format
 
 demo: $(INSTALLED)
 	$(BIN)/ganzoo train dcgan --recipe digits
@@ -28,6 +28,10 @@ docs: $(DOCUMENTABLE)
 
 bench: $(TESTABLE)
 	$(BIN)/python tests/benchmarks/run.py $(BENCH)
+
+# Damaged files of all kinds: see tests/fuzz/fuzz.py.
+fuzz: $(TESTABLE)
+	PYTHONPATH=tests $(BIN)/python tests/fuzz/fuzz.py $(FUZZ)
 
 format: $(TESTABLE)
 	$(BIN)/ruff check --fix

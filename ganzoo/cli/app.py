@@ -94,6 +94,11 @@ def main() -> None:
         process = "" if FIRST else f"process {os.environ['RANK']}: "
         print(f"ganzoo: error: {process}{one_line(str(error))}", file=sys.stderr)
         sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if os.environ.get("GANZOO_DEBUG") == "1" or not _lacks_memory(error):
+            raise
+        print(f"ganzoo: error: there is not enough memory: {SMALLER}", file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:  # `ganzoo list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -103,6 +108,15 @@ def main() -> None:
         print(f"ganzoo: error: the output cannot be written: {reason(error)}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+SMALLER = "choose a smaller batch size, image size or network, or fewer samples"
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether torch or numpy could not have as much memory as it asked for, or the size of it has too many bits."""
+    texts = ("can't allocate memory", "Storage size calculation overflowed", "out of memory")
+    return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
 
 
 def _refuse_empty_outputs(arguments: Sequence[str]) -> None:

@@ -118,13 +118,14 @@ def train(
         "track": None if not track else [spec for spec in track if spec != "none"],
     }  # fmt: skip
     settings = _merge_settings(config, set_ or [], flags)
-    recipe = recipe or settings.pop("recipe", None)
+    named = settings.pop("recipe", None)
+    recipe = named if recipe is None else recipe
     if settings.pop("architecture", architecture) != architecture:
         raise ConfigError(f"{config} is for another architecture than {architecture}: take another file")
 
     # Only the first process reads the run folder, which other hosts may not have.
     complete = _resumed_settings(architecture, recipe, settings) if resume and FIRST else None
-    complete = complete or TrainConfig(architecture, recipe=recipe or "default", **settings)
+    complete = complete or TrainConfig(architecture, recipe="default" if recipe is None else recipe, **settings)
 
     if quiet:
         logging.getLogger("ganzoo").setLevel(logging.WARNING)

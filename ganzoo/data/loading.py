@@ -243,7 +243,7 @@ def _fit(data: Data, image_size: int | None, channels: int | None) -> Data:
         source = _fit(Data(items.source), image_size, None).items
         return replace(data, items=Composed(source, items.table))  # type: ignore[arg-type]
     if channels is not None and channels != items.shape[1]:
-        if items.shape[1] == 1:
+        if items.shape[1] == 1 and channels == 3:
             items = items.expand(-1, channels, -1, -1)
         elif channels == 1 and items.shape[1] == 3:
             items = torch.cat([luminance(part).round().byte() for part in torch.split(items, 1024)])

@@ -10,7 +10,7 @@ from torch import nn
 
 from ganzoo.data.dataset import Data
 from ganzoo.data.loading import ADD_INPUTS, load
-from ganzoo.errors import ConfigError
+from ganzoo.errors import ConfigError, GanzooError
 from ganzoo.rng import Rng
 from ganzoo.sampling.classes import name_classes
 from ganzoo.sampling.draw import class_count, draw_latent, generate
@@ -20,7 +20,7 @@ from ganzoo.sampling.values import from_uint8
 from ganzoo.training.augment import ADA, Augmentation
 from ganzoo.training.objective import Loss, Objective, Penalty
 from ganzoo.zoo.config import AUTO, TrainConfig
-from ganzoo.zoo.networks import build, network, resolve
+from ganzoo.zoo.networks import REFUSALS, build, network, resolve
 from ganzoo.zoo.plugins import registry
 
 FEW = 5000
@@ -90,7 +90,13 @@ def build_players(config: TrainConfig, data: Data) -> Players:
         evaluated = copy.deepcopy(g).eval()
         given = from_uint8(data.inputs[:1]) if takes_inputs(g) and data.inputs is not None else None
         z = draw_latent(g, 1, Rng(config.seed, 0, "shape"))
-        shape = tuple(generate(evaluated, z, inputs=given).shape[1:])
+        try:
+            shape = tuple(generate(evaluated, z, inputs=given).shape[1:])
+        except REFUSALS as error:
+            if isinstance(error, GanzooError):
+                raise
+            what = f"the generator of {config.architecture}"
+            raise ConfigError(f"{what} cannot compute an item with the settings {g.config}: {error}") from error
     if shape != tuple(data.items.shape[1:]):
         size, setting = ("length", "data.length") if data.is_sound else ("image_size", "image_size and channels")
         advice = f"set {setting}" if size in g.config else f"it takes no {size}, so take another architecture"  # type: ignore[operator]

@@ -150,7 +150,7 @@ class TrainConfig:
     def __init__(self, architecture: str, recipe: str = "default", **settings: Any) -> None:
         known = registry().architecture(architecture)
         recipes = {"default": {}, **(known.recipes or {})}
-        if recipe not in recipes:
+        if not isinstance(recipe, str) or recipe not in recipes:
             raise ConfigError(f"{architecture} has no recipe {recipe!r}: {did_you_mean(recipe, recipes)}")
         values: dict[str, Any] = {"architecture": architecture, "recipe": recipe, "loss": known.loss}
         merge(values, recipes[recipe], f"the recipe {recipe!r} of {architecture}")
@@ -246,7 +246,8 @@ def merge(values: dict[str, Any], settings: Mapping[str, Any], source: str) -> N
     if "loss" in values and settings.get("loss", values["loss"]) != values["loss"]:
         values.pop("loss_options", None)  # they belong to another loss
     for key, value in settings.items():
-        values[key] = {**values.get(key, {}), **value} if isinstance(value, Mapping) else value
+        before = values.get(key, {})
+        values[key] = {**before, **value} if isinstance(value, Mapping) and isinstance(before, Mapping) else value
 
 
 def expand(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -301,6 +302,8 @@ def _checked(name: str, value: Any, hint: Any, limits: Mapping[str, float]) -> A
             raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
         return value
     kind = typing.get_origin(kind) or kind
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ConfigError(f"{name} is a number with more than 64 bits: choose a smaller one")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if kind is list and isinstance(value, tuple):

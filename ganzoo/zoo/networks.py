@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from ganzoo.errors import ConfigError, PluginError, SampleError, did_you_mean
+from ganzoo.errors import ConfigError, GanzooError, PluginError, SampleError, did_you_mean
 from ganzoo.zoo.hookspecs import Target
 from ganzoo.zoo.plugins import registry
 
@@ -138,6 +138,10 @@ def resolve(target: Target) -> Any:
     return attribute
 
 
+REFUSALS = (TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError, LookupError)
+"""What code raises that is given a setting which it does not expect."""
+
+
 def build(
     target: Target, offered: Mapping[str, Any], explicit: Mapping[str, Any], what: str
 ) -> tuple[Any, dict[str, Any]]:
@@ -171,7 +175,7 @@ def build(
         raise PluginError(f"{what} takes {missing[0]!r} without a default: give every setting a default")
     try:
         return factory(**keywords), {**defaults, **keywords}
-    except (TypeError, ValueError, RuntimeError) as error:
-        if isinstance(error, ConfigError):
+    except REFUSALS as error:
+        if isinstance(error, GanzooError):
             raise
         raise ConfigError(f"{what} cannot be built with {keywords}: {error}") from error

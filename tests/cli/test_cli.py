@@ -380,3 +380,33 @@ def test_the_settings_with_a_flag_are_those_of_the_command():
     from ganzoo.zoo.command import FLAGS, SWITCHES
 
     assert {*FLAGS, *SWITCHES} <= set(signature(train).parameters)
+
+
+def test_sizes_that_fit_into_no_memory_are_one_line(ganzoo_cli, workplace):
+    for size in (10**5, 10**9, 2**62):
+        code, out, err = ganzoo_cli("train", "dcgan", "--image-size", size, "--dry-run")
+        assert (code, out) == (1, ""), err
+        assert len([line for line in err.splitlines() if line.startswith("ganzoo: error: ")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"recipe": []}, "dcgan has no recipe []"),
+        ({"recipe": None, "lr": {"a": 1}}, "lr must be a number"),
+        ({"channels": 10**9}, "cannot be converted to 1000000000: choose 1 or 3"),
+        ({"channels": 10**400}, "channels is a number with more than 64 bits"),
+        ({"steps": 10**20}, "steps is a number with more than 64 bits"),
+        ({"lr": 10**400}, "lr is a number with more than 64 bits"),
+        ({"generator": {"width": 0}}, "cannot compute an item with the settings {'z_dim': 100, "),
+        ({"generator": {"width": "abc"}}, "width"),
+        ({"generator": {"width": -(10**400)}}, "width"),
+    ],
+)
+def test_settings_that_no_training_can_have(ganzoo_cli, workplace, settings, told):
+    (workplace / "c.json").write_text(json.dumps(settings))
+    code, out, err = ganzoo_cli("train", "dcgan", "--config", "c.json", "--dry-run")
+    assert (code, out) == (1, ""), err
+    (line,) = err.splitlines()
+    assert line.startswith("ganzoo: error: ")
+    assert told in line

@@ -1,4 +1,5 @@
-"""Draw docs/_static/generators.png: the first samples of seed 0 of every generator that ships with ganzoo, unselected.
+"""Draw docs/_static/generators.png: the first samples of seed 0 of every generator that ships with ganzoo, unselected;
+of those that translate, inputs above what becomes of them.
 
 python docs/picture.py
 """
@@ -9,8 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from safetensors.torch import load_file
 
 import ganzoo
+from ganzoo.sampling.options import takes_inputs
+from ganzoo.store.manifest import GOLDEN
+from ganzoo.store.source import find
 from ganzoo.zoo.plugins import registry
 
 ROWS, COLUMNS = 3, 5
@@ -25,15 +30,26 @@ PANEL, TEXT = (22, 27, 34), (230, 237, 243)
 CORNER = 24
 
 
+def in_colour(images: torch.Tensor) -> torch.Tensor:
+    """Images (N, 1 or 3, H, W) as uint8 (N, 3, H, W)."""
+    if images.dtype != torch.uint8:
+        images = images.mul(127.5).add(127.5).round().clamp(0, 255).to(torch.uint8)
+    return images.expand(-1, 3, -1, -1)
+
+
 def tile(name: str) -> Image.Image:
     """The images of one generator without gaps, row by row."""
-    images = ganzoo.sample(ganzoo.from_pretrained(name), ROWS * COLUMNS, seed=0)
-    images = images.mul(127.5).add(127.5).round().clamp(0, 255).to(torch.uint8)
-    if images.shape[1] == 1:
-        images = images.expand(-1, 3, -1, -1)
-    channels, height, width = images.shape[1:]
-    sheet = images.reshape(ROWS, COLUMNS, channels, height, width).permute(0, 3, 1, 4, 2)
-    picture = Image.fromarray(np.ascontiguousarray(sheet.reshape(ROWS * height, COLUMNS * width, channels).numpy()))
+    g = ganzoo.from_pretrained(name)
+    if takes_inputs(g):
+        inputs = load_file(find(name) / GOLDEN)["inputs"]
+        columns = len(inputs)
+        images = torch.cat([in_colour(inputs), in_colour(ganzoo.sample(g, inputs=inputs, seed=0))])
+    else:
+        columns = COLUMNS
+        images = in_colour(ganzoo.sample(g, ROWS * COLUMNS, seed=0))
+    _, channels, height, width = images.shape
+    sheet = images.reshape(-1, columns, channels, height, width).permute(0, 3, 1, 4, 2)
+    picture = Image.fromarray(np.ascontiguousarray(sheet.reshape(-1, columns * width, channels).numpy()))
     return picture.resize((picture.width * ZOOM, picture.height * ZOOM), Image.Resampling.NEAREST)
 
 

@@ -126,7 +126,11 @@ def headline(results: Sequence[Mapping[str, Any]]) -> str:
         return ""
     first = results[0]
     values, parts = first["values"], []
-    if first.get("fid_multiple"):
+    if "l1" in values:
+        baseline = (first.get("baseline") or {}).get("l1")
+        trivial = "" if baseline is None else f" ({first['protocol']['inputs']['baseline']} {baseline:.2g})"
+        parts.append(f"l1 {values['l1']:.2g}{trivial}")
+    elif first.get("fid_multiple"):
         parts.append(f"fid {first['fid_multiple']:.1f} x floor")
     elif "fid" in values:
         parts.append(f"fid {values['fid']:.3g}")

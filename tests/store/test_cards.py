@@ -43,7 +43,8 @@ def test_card(name):
     text = (SHIPPED[name].path / manifest.CARD).read_text()
     data = ModelCard(text).data.to_dict()
     assert data["library_name"] == "ganzoo"
-    assert data["pipeline_tag"] == "unconditional-image-generation"
+    translates = manifest.read_config(SHIPPED[name].path).architecture == "pix2pix"
+    assert data["pipeline_tag"] == ("image-to-image" if translates else "unconditional-image-generation")
     assert data["license"] == SHIPPED[name].license
     assert "ganzoo" in data["tags"]
     for section in ("Model", "Training", "Scores", "Limits", "Licence", "Citation"):

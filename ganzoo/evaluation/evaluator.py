@@ -152,7 +152,8 @@ class Evaluator:
             reference, held, self.extractor, own, precision=precision, n=self.n, seed=seed, kid=self.kid_subset,
             options=self.options,
         )  # fmt: skip
-        self._reference = self._prepare(reference)
+        pairs_alone = bool(metrics) and set(metrics or ()) <= set(PAIRED)
+        self._reference = {} if pairs_alone else self._prepare(reference)  # which takes minutes
         self.metrics = choose(
             metrics, self._reference, data=reference.name, features=self.extractor.name, channels=self.shape[0],
             images=images, problems=unable,
@@ -276,7 +277,7 @@ class Evaluator:
         if translation is not None and not set(PAIRED).isdisjoint(self.metrics):
             differences = Differences(self.metrics, self._extraction.distances, self.device)
             images = translation.compared(images, differences)
-        extracted = self._extraction.of_batches(images, self.n, what)
+        extracted = self._extraction.of_batches(images, self.n, what, skip=not self._reference)
         values = score(self._reference, extracted, self.metrics, self.kid_subset)
         return extracted, values if differences is None else values | differences.values
 

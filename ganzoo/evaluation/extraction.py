@@ -33,13 +33,17 @@ class Extraction:
     def __init__(self, extractor: Extractor, device: torch.device, precision: str) -> None:
         self.extractor, self.device, self.precision = extractor, device, precision
 
-    def of_batches(self, batches: Iterable[Tensor], n: int, what: str) -> Extracted:
-        """What is compared of n images in batches; its tensors are on the CPU."""
+    def of_batches(self, batches: Iterable[Tensor], n: int, what: str, *, skip: bool = False) -> Extracted:
+        """What is compared of n images in batches; its tensors are on the CPU. `skip` goes through the batches and
+        extracts nothing, for what happens on the way."""
         features = torch.empty(0)
         logits: Tensor | None = None
         spread, done = Spread(), 0
         with counting(n, what) as advance:
             for batch in batches:
+                if skip:
+                    advance(len(batch))
+                    continue
                 with self._computing():
                     rows, classes = self.extractor(batch.to(self.device))
                 if not done:  # filled in place: a list of small tensors would fragment a gigabyte of memory
@@ -51,7 +55,7 @@ class Extraction:
                 spread.add(batch)
                 done += len(rows)
                 advance(len(rows))
-        return Extracted(features, logits, spread.variance)
+        return Extracted(features, logits, 0.0 if skip else spread.variance)
 
     def of_items(self, items: Tensor | Composed, what: str) -> Extracted:
         """As `of_batches`, for images in memory. If channels have features of their own and images share them, the

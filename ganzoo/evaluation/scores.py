@@ -135,7 +135,7 @@ def choose(
     Args:
         metrics: their names; None or "default": all that are possible and need not be asked for, but not FID where it
             would mean little.
-        reference: the result of `describe`.
+        reference: the result of `describe`; empty if only pairs are compared.
         data: the name of the data, for messages.
         features: the name of the extractor, for messages.
         channels: the channels of the images.
@@ -160,8 +160,7 @@ def choose(
     for name in names:
         if message := problems.get(name) or few[name]:
             raise EvaluationError(f"{name!r} {message}")
-    width = reference["features"].shape[1]
-    if "fid" in names and (fewest := min(images.values())) <= width:
+    if "fid" in names and (fewest := min(images.values())) <= (width := reference["features"].shape[1]):
         logger.warning("FID over %d features is much too high with only %d images", width, fewest)
     return names
 
@@ -205,7 +204,9 @@ def _problems(reference: Reference, data: str, features: str, channels: int) -> 
 
 
 def score(reference: Reference, images: Extracted, metrics: Sequence[str], kid_subset: int) -> dict[str, float]:
-    """The figures of images by name, except for those of pairs and of neighbours."""
+    """The figures of images by name, except for those of pairs and of neighbours; none without a reference."""
+    if not reference:
+        return {}
     functions = library()
     features, logits = images.features, images.logits
     some = reference["features"][:AT_MOST]

@@ -18,6 +18,7 @@ from ganzoo import ConfigError, Data, EvaluationError, Evaluator, SampleError, T
 from ganzoo.data.inputs import Made, make_inputs
 from ganzoo.data.loading import load
 from ganzoo.evaluation import features
+from ganzoo.evaluation.extraction import Extraction
 from ganzoo.evaluation.perceptual import Perceptual
 from ganzoo.evaluation.real import choice
 from ganzoo.sampling.values import from_uint8
@@ -539,6 +540,18 @@ def test_commands_that_are_refused(run, ganzoo_cli):
         assert len(err.strip().splitlines()) == 1, err
     code, _, err = ganzoo_cli("eval", "dcgan.mnist", "--data", "split_digits", "--inputs", "masked")
     assert (code, "translates nothing: leave --inputs" in err) == (1, True)
+
+
+def test_metrics_of_pairs_alone_extract_no_features(monkeypatch):
+    data = Data(TEST, inputs=TEST)
+    metrics = ["l1", "psnr", "ssim"]
+    expected = evaluate(Applies(dimmed), data, metrics=[*metrics, "kid"], **MNIST).values
+    monkeypatch.setattr(Extraction, "of_items", None)
+    monkeypatch.setattr(Extraction, "_computing", None)
+    result = evaluate(Applies(dimmed), data, metrics=metrics, **MNIST)
+    assert result.values == {name: expected[name] for name in metrics}
+    assert result.floor is None
+    assert result.baseline["l1"] == 0
 
 
 def test_options_of_a_generator_belong_to_the_measurement(caplog):

@@ -5,6 +5,8 @@ from ganzoo import Register, cards_folder, hookimpl
 DIGITS = "cc-by-sa-3.0"
 WEIGHTS = {
     "dcgan.nouns": ("heads in pixel art, by their glasses, in colour", "cc0-1.0"),
+    "pix2pix.nouns_grey": ("colours for grey heads in pixel art", "cc0-1.0"),
+    "pix2pix.nouns_masked": ("heads in pixel art, completed where a rectangle is missing", "cc0-1.0"),
     "dcgan.fashion": ("articles of clothing by class", "mit"),
     "dcgan.mnist": ("handwritten digits", DIGITS),
     "dcgan.mnist_cond": ("handwritten digits by class", DIGITS),

@@ -89,6 +89,8 @@ def _read_lines(path: Path) -> tuple[list[dict[str, Any]], list[tuple[int, str]]
     """The log's lines with ascending steps, as numbers by name, and the warnings in them."""
     lines: list[dict[str, Any]] = []
     warnings: list[tuple[int, str]] = []
+    if not path.is_file():  # a pipe would never end
+        return lines, warnings
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             while text := file.readline(LONGEST_LINE):

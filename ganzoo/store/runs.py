@@ -136,6 +136,7 @@ def read_training(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
         CheckpointError: not a run folder, or its training.json is damaged.
     """
     path = folder / TRAINING
+    _check_regular(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         config = TrainConfig.from_dict({**content["config"], "out": str(folder)})
@@ -258,6 +259,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 def _load(path: Path) -> Checkpoint:
     try:
+        _check_regular(path / STATE)
         state = json.loads((path / STATE).read_text(encoding="utf-8"))
         if not isinstance(state, dict) or type(state["step"]) is not int or state["step"] < 0:
             raise CheckpointError(f"checkpoint {path} is damaged: {STATE} names no step")
@@ -284,8 +286,19 @@ def append_metrics(folder: Path, entry: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: it cannot be written.
     """
+    _check_regular(folder / METRICS)
     with _writing(folder / METRICS), open(folder / METRICS, "a", encoding="utf-8") as file:
         file.write(json.dumps(entry) + "\n")
+
+
+def _check_regular(path: Path) -> None:
+    """Refuse what is there but is no file: reading a pipe would never end.
+
+    Raises:
+        CheckpointError: it is a folder, a pipe or a device.
+    """
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path} is no regular file: remove it, or move it away")
 
 
 def cut_metrics(folder: Path, step: int) -> None:
@@ -297,13 +310,14 @@ def cut_metrics(folder: Path, step: int) -> None:
     path = folder / METRICS
     if not path.exists():
         return
+    _check_regular(path)
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if entry["step"] <= step:
+        if isinstance(entry, dict) and isinstance(entry.get("step"), int) and entry["step"] <= step:
             lines.append(line + "\n")
     with _writing(path):
         write_text(path, "".join(lines))

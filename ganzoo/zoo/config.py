@@ -150,7 +150,9 @@ class TrainConfig:
     def __init__(self, architecture: str, recipe: str = "default", **settings: Any) -> None:
         known = registry().architecture(architecture)
         recipes = {"default": {}, **(known.recipes or {})}
-        if not isinstance(recipe, str) or recipe not in recipes:
+        if not isinstance(recipe, str):
+            raise ConfigError(f"a recipe is a name, such as default, not {recipe!r}")
+        if recipe not in recipes:
             raise ConfigError(f"{architecture} has no recipe {recipe!r}: {did_you_mean(recipe, recipes)}")
         values: dict[str, Any] = {"architecture": architecture, "recipe": recipe, "loss": known.loss}
         merge(values, recipes[recipe], f"the recipe {recipe!r} of {architecture}")

@@ -392,7 +392,7 @@ def test_sizes_that_fit_into_no_memory_are_one_line(ganzoo_cli, workplace):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"recipe": []}, "dcgan has no recipe []"),
+        ({"recipe": []}, "a recipe is a name, such as default, not []"),
         ({"recipe": None, "lr": {"a": 1}}, "lr must be a number"),
         ({"channels": 10**9}, "cannot be converted to 1000000000: choose 1 or 3"),
         ({"channels": 10**400}, "channels is a number with more than 64 bits"),

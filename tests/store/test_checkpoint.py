@@ -1,5 +1,6 @@
 """Checkpoints appear whole or not at all, and a damaged one is never taken for whole."""
 
+import json
 import os
 import subprocess
 import sys
@@ -149,3 +150,27 @@ def test_a_full_disk_keeps_the_checkpoint_before(workplace):
     assert "step-0000020 cannot be written" in done.stdout
     assert runs.load_newest(workplace / "run").step == 10
     assert [p.name for p in (workplace / "run" / "checkpoints").iterdir()] == ["step-0000010"]
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "training.json", "checkpoints/step-0000002/state.json"])
+@pytest.mark.parametrize("kind", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_refused_and_not_waited_for(ganzoo_cli, workplace, name, kind):
+    command = ("train", "vanilla", "--set", "generator.hidden=4", "--set", "discriminator.hidden=4", "--out", "run")
+    assert ganzoo_cli(*command, "--steps", 2, "-q")[0] == 0
+    path = workplace / "run" / name
+    path.unlink()
+    kind(path)
+    code, out, err = ganzoo_cli("train", "vanilla", "--resume", "--out", "run", "--steps", 3, "-q")
+    assert (code, out) == (1, ""), err
+    assert f"run/{name} is no regular file" in err or "is not a run folder" in err
+
+
+@pytest.mark.parametrize("line", ["[]", "1", '{"step": "x"}', "{}", "[" * 5000, "\udcff"])
+def test_lines_of_the_log_that_are_none_are_left_out_on_resume(ganzoo_cli, workplace, line):
+    command = ("train", "vanilla", "--set", "generator.hidden=4", "--set", "discriminator.hidden=4", "--out", "run")
+    assert ganzoo_cli(*command, "--steps", 2, "--set", "log_every=1", "-q")[0] == 0
+    log = workplace / "run" / "metrics.jsonl"
+    log.write_bytes(line.encode("utf-8", "surrogateescape") + b"\n" + log.read_bytes())
+    code, _, err = ganzoo_cli("train", "vanilla", "--resume", "--out", "run", "--steps", 3, "-q")
+    assert code == 0, err
+    assert [json.loads(text)["step"] for text in log.read_text().splitlines()] == [1, 2, 3]

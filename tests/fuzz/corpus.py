@@ -93,6 +93,8 @@ def _settings(rng: random.Random, folder: Path) -> None:
     path.write_bytes(json.dumps(content).encode("utf-8", "surrogatepass"))
     if rng.random() < 0.1:
         damage(rng, path)
+        if path.is_fifo():  # `--config <(command)` is a pipe too, so it is waited for
+            path.unlink()
 
 
 def make(folder: Path) -> dict[str, Kind]:

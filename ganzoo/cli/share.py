@@ -140,6 +140,7 @@ def import_(
     from ganzoo.exchange.checkpoints import read_contents
     from ganzoo.exchange.foreign import convert
     from ganzoo.files import file_hash
+    from ganzoo.report.commands import as_source
     from ganzoo.sampling.options import takes_inputs
     from ganzoo.store.manifest import PICTURE
     from ganzoo.store.runs import data_slug
@@ -172,7 +173,7 @@ def import_(
     print(f"ganzoo: read as {json.dumps(settings)}", file=sys.stderr)
     picture = str(folder / PICTURE)
     if takes_inputs(g) and examples is None:
-        picture = f"what `ganzoo sample {folder} --inputs photos/ -o sheet.png` writes"
+        picture = f"what `ganzoo sample {as_source(folder)} --inputs photos/ -o sheet.png` writes"
     print(f"ganzoo: if {picture} looks wrong, correct the settings with --set", file=sys.stderr)
     print(folder)
 

@@ -16,14 +16,14 @@ def commands(record: Record) -> list[tuple[str, str]]:
     """What each command does, and the command: make the run again, continue it, and use what it has learned."""
     settings = record.config
     architecture, folder = str(settings.get("architecture", "ARCH")), shlex.quote(str(record.folder))
-    measure = f"ganzoo eval {_source(record.folder)} --data {shlex.quote(str(settings.get('data', 'DATA')))}"
+    measure = f"ganzoo eval {as_source(record.folder)} --data {shlex.quote(str(settings.get('data', 'DATA')))}"
     if settings.get("inputs") is not None:
         measure += f" --inputs {shlex.quote(str(settings['inputs']))}"
     listed = [
         ("Continue it", f"ganzoo train {shlex.quote(architecture)} --resume --out {folder}"),
         ("Draw samples", sample_command(record.folder, settings)),
         ("Measure it", measure),
-        ("Publish it", f"ganzoo push {_source(record.folder)} ORG/NAME"),
+        ("Publish it", f"ganzoo push {as_source(record.folder)} ORG/NAME"),
     ]
     try:
         again = train_command(settings)
@@ -34,7 +34,7 @@ def commands(record: Record) -> list[tuple[str, str]]:
 
 def sample_command(folder: Path, settings: Mapping[str, Any]) -> str:
     """The command that draws samples of a run with these settings, or translates the pictures it was trained on."""
-    command, spec = f"ganzoo sample {_source(folder)}", settings.get("inputs")
+    command, spec = f"ganzoo sample {as_source(folder)}", settings.get("inputs")
     if spec is None:
         return f"{command} -n 64 --seed 1"
     made = is_made(str(spec))
@@ -43,7 +43,7 @@ def sample_command(folder: Path, settings: Mapping[str, Any]) -> str:
     return f"{command} {shlex.join(words)}"
 
 
-def _source(folder: Path) -> str:
+def as_source(folder: Path) -> str:
     """The folder as a SOURCE, quoted: a word alone would be a pretrained name."""
     name = str(folder)
     return shlex.quote(name if os.sep in name or name.startswith(".") else f".{os.sep}{name}")

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 import ganzoo
+from crash import Crash, crash_at
 from ganzoo.errors import CheckError, ConfigError, PluginError, UnknownNameError
 from ganzoo.report import trackers
 from ganzoo.testing import check_tracker
@@ -37,18 +38,6 @@ SETTINGS = {
     "out": "run",
 }
 STEPS = [2, 4, 6, 8, 10, 12]
-
-
-class Crash(Exception):
-    pass
-
-
-def crash_at(step):
-    def on_step(done):
-        if done == step:
-            raise Crash
-
-    return on_step
 
 
 @pytest.fixture(autouse=True)

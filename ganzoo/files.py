@@ -1,15 +1,22 @@
-"""Files on disk: writing them whole or not at all, hashing them and the tensors in them, and the folder of caches."""
+"""Files on disk: writing them whole or not at all, reading JSON that may be hostile, hashing files and the tensors in
+them, and the folder of caches."""
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+JSON_LIMIT = 1 << 20
+"""Bytes of a JSON file at most."""
+DIGITS_LIMIT = 308
+"""Digits of a whole number in JSON at most: a float holds it."""
 
 
 def cache_folder() -> Path:
@@ -127,6 +134,49 @@ def write_tensors(tensors: Mapping[str, "Tensor"], path: Path) -> None:
 def reason(error: Exception) -> str:
     """Why something could not be read or written, without the path that the message names already."""
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
+def read_json(path: Path, *, pipe: bool = False, **hooks: Any) -> Any:
+    """The value in a JSON file that may be hostile: a regular file of at most `JSON_LIMIT` bytes.
+
+    Args:
+        path: the file, or a link to it.
+        pipe: whether it may be a pipe too, which is waited for.
+        hooks: as those of `json.loads`.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is a folder, a pipe or a device, too large, or `parse_json` refuses its text.
+    """
+    if path.exists() and not path.is_file() and not (pipe and path.is_fifo()):
+        raise ValueError("it is no regular file")
+    with open(path, "rb") as file:
+        content = file.read(JSON_LIMIT + 1)
+    if len(content) > JSON_LIMIT:
+        raise ValueError(f"it has more than the limit of {JSON_LIMIT:,} bytes")
+    return parse_json(content, **hooks)
+
+
+def parse_json(text: str | bytes, **hooks: Any) -> Any:
+    """The value of a JSON text that may be hostile.
+
+    Args:
+        text: the text, or its bytes in UTF-8.
+        hooks: as those of `json.loads`.
+
+    Raises:
+        ValueError: it is not JSON, is nested too deeply, or has a whole number of more than `DIGITS_LIMIT` digits.
+    """
+
+    def whole(digits: str) -> int:
+        if len(digits) > DIGITS_LIMIT:
+            raise ValueError(f"it has a number of {len(digits):,} digits")
+        return int(digits)
+
+    try:
+        return json.loads(text, parse_int=whole, **hooks)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def file_hash(path: Path) -> str:

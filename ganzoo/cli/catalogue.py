@@ -10,6 +10,7 @@ import typer
 
 from ganzoo.cli.output import Json, Quiet, one_line, print_json, print_table
 from ganzoo.errors import UnknownNameError, did_you_mean
+from ganzoo.files import read_json
 from ganzoo.store.results import headline
 from ganzoo.zoo.plugins import GROUP, registry
 from ganzoo.zoo.registry import Architecture, Component, DataSource, Entry, Weights
@@ -87,12 +88,12 @@ def _weights_facts(entry: Weights) -> dict[str, Any]:
     if entry.path is not None:
         folder = Path(entry.path)
         try:
-            model = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            model = read_json(folder / "config.json")
             facts["size"] = facts["size"] or model["files"]["model.safetensors"]["size"]
             facts["image_size"] = facts["image_size"] or model["generator"].get("image_size")
             facts["classes"] = model.get("classes")
             if not entry.score and "scores.json" in model["files"]:
-                facts["score"] = headline(json.loads((folder / "scores.json").read_text(encoding="utf-8")))
+                facts["score"] = headline(read_json(folder / "scores.json"))
         except (OSError, ValueError, KeyError, TypeError):
             pass  # loading the weights reports the error
     return facts

@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from ganzoo.files import cache_folder, reason, replacing
+from ganzoo.files import cache_folder, read_json, reason, replacing
 
 logger = logging.getLogger("ganzoo")
 
@@ -23,7 +23,7 @@ def cache_path(kind: str, key: Any, suffix: str) -> Path:
 def read_figures(path: Path) -> dict[str, float] | None:
     """Figures by name; None if there are none, or the file is damaged."""
     try:
-        figures = json.loads(path.read_text(encoding="utf-8"))
+        figures = read_json(path)
         if not all(isinstance(value, int | float) for value in figures.values()):
             raise ValueError("it does not hold figures")
         return figures  # type: ignore[no-any-return]

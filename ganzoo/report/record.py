@@ -1,6 +1,5 @@
 """What a run folder tells, read so that a damaged or hostile folder costs no more than what is damaged in it."""
 
-import json
 import math
 import re
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ganzoo.errors import CheckpointError, GanzooError
+from ganzoo.files import parse_json, read_json
 from ganzoo.store.runs import METRICS, TRAINING
 from ganzoo.zoo.config import TrainConfig
 
@@ -18,8 +18,6 @@ CURVES = 64
 """Values of a log line that are drawn."""
 LONGEST_LINE = 1 << 16
 """Characters of a log line that is read; a typical one has 300."""
-LONGEST_JSON = 1 << 20
-"""Bytes of a training.json that is read."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def read_record(folder: Path) -> Record:
     """
     if not (folder / TRAINING).is_file():
         raise CheckpointError(f"{folder} is not a run folder: it has no {TRAINING}")
-    content = _read_json(folder / TRAINING)
+    content = _settings(folder / TRAINING)
     config = content.pop("config", None)
     config = config if isinstance(config, dict) else {}
     lines, warnings = _read_lines(folder / METRICS)
@@ -68,11 +66,10 @@ def read_record(folder: Path) -> Record:
     )  # fmt: skip
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _settings(path: Path) -> dict[str, Any]:
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.loads(file.read(LONGEST_JSON))
-    except (OSError, ValueError, RecursionError):
+        content = read_json(path)
+    except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -95,8 +92,8 @@ def _read_lines(path: Path) -> tuple[list[dict[str, Any]], list[tuple[int, str]]
         with open(path, encoding="utf-8", errors="replace") as file:
             while text := file.readline(LONGEST_LINE):
                 try:
-                    entry = json.loads(text)
-                except (ValueError, RecursionError):
+                    entry = parse_json(text)
+                except ValueError:
                     continue
                 step = _number(entry.get("step")) if isinstance(entry, dict) else None
                 if step is None or (lines and step <= lines[-1]["step"]):

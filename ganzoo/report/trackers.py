@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from ganzoo.errors import PluginError
-from ganzoo.files import write_text
+from ganzoo.files import read_json, write_text
 from ganzoo.zoo.networks import build
 from ganzoo.zoo.plugins import registry
 from ganzoo.zoo.spelling import TrackerSpec
@@ -224,7 +224,7 @@ def _identity(folder: Path) -> str:
     """The word by which trackers know a run again, from its folder; a new one is written there."""
     path = folder / IDENTITY
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        identity = json.loads(path.read_text(encoding="utf-8"))["id"]
+        identity = read_json(path)["id"]
         if isinstance(identity, str) and re.fullmatch(r"[0-9a-z]{4,64}", identity):
             return identity
     identity = secrets.token_hex(8)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganzoo.errors import HubError, WeightsError
+from ganzoo.files import JSON_LIMIT
 from ganzoo.store.client import HubUnreachable, calling, hub_client, patiently
 from ganzoo.store.manifest import (
     CONFIG,
-    CONFIG_LIMIT,
     DISCRIMINATOR,
     FILES,
     MODEL,
@@ -95,8 +95,8 @@ def _fetch_config(api: "HfApi", repo_id: str, commit: str, sizes: dict[str, int 
         hint = f"; it holds {pickles[0]!r}, see `ganzoo import`" if pickles else ""
         raise WeightsError(f"{repo_id} is not a ganzoo model: it has no {CONFIG}{hint}")
     size = sizes[CONFIG] or 0
-    if size > CONFIG_LIMIT:
-        raise WeightsError(f"{repo_id}: {CONFIG} has {size:,} bytes, more than {CONFIG_LIMIT:,}: refused")
+    if size > JSON_LIMIT:
+        raise WeightsError(f"{repo_id}: {CONFIG} has {size:,} bytes, more than {JSON_LIMIT:,}: refused")
     return _download(api, repo_id, commit, CONFIG).parent
 
 
@@ -105,11 +105,11 @@ def _fetch_checked(
 ) -> None:
     """Fetch one file, and a second time if its bytes differ from its hash. A damaged file is deleted."""
     size = config.files[name]["size"]
-    limit = _size_limit(name, config)
-    if announced != size or size > limit:
+    least, most = _size_range(name, config)
+    if announced != size or not least <= size <= most:
         raise WeightsError(
-            f"{repo_id}: the Hub lists {name} with {announced} bytes, {CONFIG} with {size:,}, and at most {limit:,} "
-            "would fit: it is not fetched"
+            f"{repo_id}: the Hub lists {name} with {announced} bytes, {CONFIG} with {size:,}, and {least:,} to "
+            f"{most:,} would fit: it is not fetched"
         )
     path = _download(api, repo_id, commit, name)
     try:
@@ -126,12 +126,13 @@ def _fetch_checked(
             ) from error
 
 
-def _size_limit(name: str, config: ModelConfig) -> int:
-    """The most bytes that a file of this model can have."""
+def _size_range(name: str, config: ModelConfig) -> tuple[int, int]:
+    """The fewest and the most bytes that a file of this model can have. Weights may be in fp16."""
     if name not in (MODEL, DISCRIMINATOR) or config.architecture not in registry().architectures:
-        return SIDE_FILE_LIMIT
+        return 0, SIDE_FILE_LIMIT
     tensors = outline(config, "generator" if name == MODEL else "discriminator").values()
-    return HEADER_LIMIT + sum(t.numel() * t.element_size() for t in tensors)
+    least = sum(t.numel() * (2 if t.is_floating_point() else t.element_size()) for t in tensors)
+    return least, HEADER_LIMIT + sum(t.numel() * t.element_size() for t in tensors)
 
 
 def _remember_branch(repo_id: str, folder: Path, revision: str, commit: str) -> None:

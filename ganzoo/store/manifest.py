@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from ganzoo import files
 from ganzoo.errors import WeightsError
 from ganzoo.files import file_hash, reason
 from ganzoo.sampling.classes import name_fault
@@ -31,9 +32,6 @@ TRAINING = "training.json"
 SCORES = "scores.json"
 FILES = (MODEL, DISCRIMINATOR, GOLDEN, CARD, PICTURE, TRAINING, SCORES)
 """The files that a model folder may hold besides config.json."""
-
-CONFIG_LIMIT = 1 << 20
-"""The largest JSON file that is read, in bytes; a typical one has a few thousand."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +88,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ValueError(f"{constant} is not a JSON number")
 
     with reading(path):
-        size = path.stat().st_size
-        if size > CONFIG_LIMIT:
-            raise WeightsError(f"{path} has {size:,} bytes, more than the limit of {CONFIG_LIMIT:,}")
-        content = json.loads(path.read_bytes(), object_pairs_hook=unique, parse_constant=refuse)
+        content = files.read_json(path, object_pairs_hook=unique, parse_constant=refuse)
         if not isinstance(content, dict):
             raise ValueError("it must hold an object")
     return content

@@ -1,7 +1,6 @@
 """Figures with the protocol of their measurement: those of different protocols are never put side by side."""
 
 import html
-import json
 import logging
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ganzoo.errors import EvaluationError
+from ganzoo.files import read_json
 
 logger = logging.getLogger("ganzoo")
 
@@ -149,7 +149,7 @@ def read_results(path: Path) -> list[Result]:
         EvaluationError: it cannot be read, holds no result, or holds anything else.
     """
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = read_json(path)
         if not isinstance(rows, list) or not rows:
             raise ValueError("it must hold a list of at least one result")
         return [Result(**{key: value for key, value in row.items() if key != "fid_multiple"}) for row in rows]

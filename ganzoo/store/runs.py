@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ganzoo.errors import CheckpointError, ConfigError
-from ganzoo.files import file_hash, reason, remove, replacing, write_tensors, write_text
+from ganzoo.files import file_hash, parse_json, read_json, reason, remove, replacing, write_tensors, write_text
 from ganzoo.sampling.classes import name_classes
 from ganzoo.sampling.pictures import save
 from ganzoo.sampling.sound import set_rate
@@ -138,7 +138,7 @@ def read_training(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
     path = folder / TRAINING
     _check_regular(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         config = TrainConfig.from_dict({**content["config"], "out": str(folder)})
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} is not a run folder: it has no {TRAINING}") from error
@@ -260,7 +260,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 def _load(path: Path) -> Checkpoint:
     try:
         _check_regular(path / STATE)
-        state = json.loads((path / STATE).read_text(encoding="utf-8"))
+        state = read_json(path / STATE)
         if not isinstance(state, dict) or type(state["step"]) is not int or state["step"] < 0:
             raise CheckpointError(f"checkpoint {path} is damaged: {STATE} names no step")
         if "digest" in state and state.pop("digest") != _digest(state):  # the first version wrote none
@@ -314,8 +314,8 @@ def cut_metrics(folder: Path, step: int) -> None:
     lines = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
+            entry = parse_json(line)
+        except ValueError:
             continue
         if isinstance(entry, dict) and isinstance(entry.get("step"), int) and entry["step"] <= step:
             lines.append(line + "\n")

@@ -5,7 +5,6 @@ file to settings that are passed directly.
 """
 
 import dataclasses
-import json
 import math
 import types
 import typing
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ganzoo.errors import ConfigError, did_you_mean
+from ganzoo.files import read_json
 from ganzoo.zoo.plugins import registry
 from ganzoo.zoo.spelling import TrackerSpec
 
@@ -275,7 +275,7 @@ def read_file(path: Path) -> dict[str, Any]:
         ConfigError: the file cannot be read or does not hold a JSON object.
     """
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = read_json(path, pipe=True)
     except OSError as error:
         raise ConfigError(f"the configuration file {path} cannot be read: {error.strerror}") from error
     except ValueError as error:

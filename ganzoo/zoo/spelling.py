@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from ganzoo.errors import ConfigError
+from ganzoo.files import parse_json
 
 
 def parse_value(text: str) -> Any:
     """The value of a setting: JSON, a comma-separated list of JSON, None for `none`, or else a string."""
     for attempt in (text, f"[{text}]") if "," in text else (text,):
         try:
-            return json.loads(attempt)
+            return parse_json(attempt)
         except json.JSONDecodeError:
             continue
+        except ValueError as error:
+            raise ConfigError(f"{text[:40]!r}... is no value of a setting: {error}") from error
     return None if text == "none" else text
 
 

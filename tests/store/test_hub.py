@@ -562,6 +562,16 @@ def test_a_file_of_100_gigabytes_is_never_fetched(server, run, tmp_path, name):
     assert not server.seen(f"/resolve/.*{name}", "GET")
 
 
+def test_settings_of_a_network_that_no_such_file_can_hold(server, run, tmp_path):
+    files = model_files(run, tmp_path)
+    content = json.loads(files[CONFIG])
+    content["generator"]["z_dim"] = 50_000
+    server.put("stranger/small", {**files, CONFIG: manifest.config_text(content).encode()})
+    with pytest.raises(WeightsError, match="would fit: it is not fetched"):
+        hub.fetch("stranger/small")
+    assert not server.seen(f"/resolve/.*{MODEL}", "GET")
+
+
 def test_a_config_that_agrees_that_the_weights_are_huge(server, run, tmp_path):
     files = model_files(run, tmp_path)
     content = json.loads(files[CONFIG])

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import ganzoo
 from ganzoo import WeightsError
-from ganzoo.files import weights_hash
+from ganzoo.files import JSON_LIMIT, weights_hash
 from ganzoo.store import manifest, models, save
 from ganzoo.store.manifest import CONFIG, MODEL
 
@@ -152,7 +152,7 @@ RAW = {
     "nan": (b'{"format": NaN}', "NaN is not a JSON number"),
     "repeated key": (b'{"format": 1, "format": 1}', "a key is repeated"),
     "deep": (b"[" * 100_000, "damaged"),
-    "large": (b" " * (manifest.CONFIG_LIMIT + 1), "more than the limit"),
+    "large": (b" " * (JSON_LIMIT + 1), "more than the limit"),
 }
 
 

@@ -84,7 +84,7 @@ def main() -> None:
     logger.propagate = False
     try:
         try:
-            _refuse_empty_outputs(sys.argv[1:])
+            _refuse_odd_outputs(sys.argv[1:])
             app()
         finally:
             sys.stdout.flush()
@@ -119,11 +119,15 @@ def _lacks_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
 
 
-def _refuse_empty_outputs(arguments: Sequence[str]) -> None:
-    """Refuse an output without a name, which would be the current folder, before it is taken for one."""
-    for name, value in pairwise([*arguments, "-"]):
+def _refuse_odd_outputs(arguments: Sequence[str]) -> None:
+    """Refuse an output without a name, which would be the current folder, and standard output where a command writes a
+    folder or several files, before either is taken for a name."""
+    streams = bool(arguments) and arguments[0] in ("sample", "walk")
+    for name, value in pairwise([*arguments, "nothing"]):
         if (name in ("-o", "--out") and not value.strip()) or name == "--out=":
             raise ConfigError(f"{name} is empty: name a file or a folder, or leave it out")
+        if not streams and ((name in ("-o", "--out") and value == "-") or name == "--out=-"):
+            raise ConfigError(f"`ganzoo {arguments[0]}` does not write to standard output: name a file or a folder")
 
 
 class Talk:

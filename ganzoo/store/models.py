@@ -21,6 +21,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ganzoo.errors import GanzooError, WeightsError
 from ganzoo.sampling.classes import name_classes
@@ -115,6 +116,18 @@ def compare_tensors(actual: Mapping[str, Any], expected: Mapping[str, Any], wher
             )
 
 
+class _Unfilled(TorchFunctionMode):
+    """On the meta device there is nothing to fill, but torch's function for normal numbers imports its compiler there,
+    which takes a second."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is Tensor.normal_ or getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def outline(config: ModelConfig, role: Role) -> dict[str, Tensor]:
     """The tensors of a network with these settings as names, shapes and dtypes alone, without their memory.
 
@@ -122,7 +135,7 @@ def outline(config: ModelConfig, role: Role) -> dict[str, Tensor]:
         WeightsError: the settings are refused.
     """
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Unfilled():
             module: nn.Module = network(config.architecture, role, {}, getattr(config, role))
     except GanzooError as error:
         raise WeightsError(f"the {role}'s settings in {CONFIG} do not fit: {error}") from error

@@ -88,7 +88,6 @@ class SynchronisedBatchNorm(_BatchNorm):
     def _check_input_dim(self, input: Tensor) -> None:
         pass  # the layer that it replaces may be for any number of dimensions
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
@@ -107,12 +106,18 @@ class SynchronisedBatchNorm(_BatchNorm):
         return y
 
 
-def synchronise(module: nn.Module) -> None:
+def synchronise(module: nn.Module, *, compiled: bool = False) -> None:
     """Replace the BatchNorm layers in `module` by layers that use the statistics of the whole batch.
 
     The parameters and buffers stay the same, and so do their names. Subclasses with their own `forward` are not
     replaced.
+
+    Args:
+        module: the network.
+        compiled: whether it is going to be compiled, which is then kept out of these layers.
     """
+    if compiled:  # no decorator, because torch.compiler.disable imports the compiler, which takes a second
+        SynchronisedBatchNorm.forward = torch.compiler.disable(SynchronisedBatchNorm.forward)  # type: ignore[method-assign]
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm) and type(child).forward is _BatchNorm.forward:
             new = SynchronisedBatchNorm(

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo.exc import TorchDynamoException
 
 from ganzoo.data.dataset import Batches
 from ganzoo.devices import choose_device, fast_arithmetic
@@ -131,9 +130,18 @@ def train(
                     picture=[on_picture] if on_picture else [],
                 )
                 return _train(config, device, resume, watchers)
-        except TorchDynamoException as error:
+        except _compiler_errors(config) as error:
             cause = str(error).strip().partition("\n")[0]
             raise TrainingError(f"torch.compile failed ({cause}): train without --compile") from error
+
+
+def _compiler_errors(config: TrainConfig) -> tuple[type[Exception], ...]:
+    """The errors of torch.compile, whose import takes a second."""
+    if not config.compile:
+        return ()
+    from torch._dynamo.exc import TorchDynamoException
+
+    return (TorchDynamoException,)
 
 
 def _train(
@@ -230,7 +238,7 @@ def _loop(
                 for batch in phases.discriminator(state.step, update):
                     with autocast:
                         loss, values = objective.discriminator_loss(g, d, batch)
-                    torch.autograd.backward(loss / phases.parts)
+                    torch.autograd.backward(_part(loss, phases.parts))
                     _add(logs, values, config.accumulate)
                 state.steer(update, state.d_reduce(logs))
                 state.d_optimizer.step()
@@ -243,7 +251,7 @@ def _loop(
                 for batch in phases.generator(state.step):
                     with autocast:
                         loss, values = objective.generator_loss(g, d, batch)
-                    torch.autograd.backward(loss / phases.parts)
+                    torch.autograd.backward(_part(loss, phases.parts))
                     _add(logs, values, config.accumulate)
             if world.size > 1:
                 logs["stop"] = torch.full((), float(stop.is_set()), device=device)
@@ -278,8 +286,13 @@ def _loop(
 def _add(logs: dict[str, Tensor], values: Mapping[str, Tensor], parts: int) -> None:
     """Add the values that one of `parts` parts of a batch logs to the batch's means."""
     for key, value in values.items():
-        mean = value.detach() / parts
+        mean = _part(value.detach(), parts)
         logs[key] = logs[key] + mean if key in logs else mean
+
+
+def _part(mean: Tensor, parts: int) -> Tensor:
+    """What the mean over one of `parts` equal parts adds to the mean over all."""
+    return mean if parts == 1 else mean / parts
 
 
 def _check_batch_size(config: TrainConfig, world: World) -> None:

@@ -1,60 +1,114 @@
-"""Optimizers, and their state as named tensors."""
+"""Adam, SGD and RMSprop, and their state as named tensors."""
 
 from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
+from torch.optim.rmsprop import rmsprop
+from torch.optim.sgd import sgd
 
 from ganzoo.zoo.config import TrainConfig
 
-
-def make_optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-    """The configured optimizer, fused where torch has that."""
-    beta1, beta2 = config.betas
-    if config.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr, (beta1, beta2), config.eps, fused=True)
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr, momentum=beta1, fused=True)
-    return torch.optim.RMSprop(parameters, lr, eps=config.eps, foreach=True)
+MOMENTS = {"adam": ("exp_avg", "exp_avg_sq"), "sgd": ("momentum_buffer",), "rmsprop": ("square_avg",)}
+"""What each optimizer keeps for a parameter, in the parameter's shape. All but `sgd` count its `step`s too."""
+ALPHA = 0.99
+"""The decay of RMSprop's mean square."""
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as named tensors, "parameter number.name"."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{i}.{key}": torch.as_tensor(value)
-        for i, entries in state.items()
-        for key, value in entries.items()
-        if value is not None
-    }
+class Optimizer:
+    """The configured optimizer, by torch's own functions, fused where torch has that.
 
+    `torch.optim.Optimizer` does the same arithmetic, but its hooks and checks take longer than the steps of a small
+    network, and it imports torch's compiler at its first call, which takes a second.
 
-MOMENTS = frozenset({"exp_avg", "exp_avg_sq", "square_avg", "momentum_buffer"})
-"""Entries of the state that have the shape of their parameter; `step` is a scalar."""
+    Args:
+        config: names the optimizer, its betas and eps.
+        parameters: what it trains.
+        lr: the learning rate.
 
+    Attributes:
+        lr: of the next step.
+        betas: of the next step, of which SGD's momentum is the first.
+        state: moments and `step` of each parameter that has had a gradient, by its number.
+    """
 
-def check_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> str:
-    """What is wrong with the state of an optimizer; empty if it fits. Fused kernels trust it, whatever it holds."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for name, value in tensors.items():
-        i, _, key = name.partition(".")
-        if not i.isdecimal() or len(i) > 6 or int(i) >= len(parameters) or key not in {*MOMENTS, "step"}:
-            return f"has {name!r}, which is no state of this run's optimizer"
-        p = parameters[int(i)]
-        shape, dtype = ((), torch.float32) if key == "step" else (tuple(p.shape), p.dtype)
-        if tuple(value.shape) != shape or value.dtype != dtype:
-            return f"has {name} of {value.dtype} {tuple(value.shape)}, not of {dtype} {shape}"
-    return ""
+    def __init__(self, config: TrainConfig, parameters: Iterable[nn.Parameter], lr: float) -> None:
+        self.kind, self.eps = config.optimizer, config.eps
+        self.parameters = list(parameters)
+        self.lr, self.betas = lr, (config.betas[0], config.betas[1])
+        self.state: dict[int, dict[str, Tensor]] = {}
 
+    def zero_grad(self) -> None:
+        """Drop all gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
 
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Restore the state that `optimizer_tensors` returned."""
-    state: dict[int, dict[str, Tensor]] = {}
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for name, value in tensors.items():
-        i, _, key = name.partition(".")
-        p = parameters[int(i)]
-        # Fused kernels walk memory in order: moments must lie as their parameter does (channels_last).
-        same = value.dim() > 0 and value.shape == p.shape
-        state.setdefault(int(i), {})[key] = torch.empty_like(p).copy_(value) if same else value.clone()
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update each parameter that has a gradient."""
+        params: list[Tensor] = []
+        grads: list[Tensor] = []
+        states: list[dict[str, Tensor]] = []
+        for i, parameter in enumerate(self.parameters):
+            if parameter.grad is not None:
+                params.append(parameter)
+                grads.append(parameter.grad)
+                states.append(self.state.get(i) or self._begin(i))
+        moments = [[state[name] for state in states] for name in MOMENTS[self.kind]]
+        if self.kind == "adam":
+            beta1, beta2 = self.betas
+            adam(
+                params, grads, *moments, [], [state["step"] for state in states], fused=True, amsgrad=False,
+                beta1=beta1, beta2=beta2, lr=self.lr, weight_decay=0.0, eps=self.eps, maximize=False,
+            )  # fmt: skip
+        elif self.kind == "sgd":
+            sgd(
+                params, grads, list(moments[0]), fused=True, weight_decay=0.0, momentum=self.betas[0], lr=self.lr,
+                dampening=0.0, nesterov=False, maximize=False,
+            )  # fmt: skip
+        else:
+            rmsprop(
+                params, grads, *moments, [], [], [state["step"] for state in states], foreach=True, lr=self.lr,
+                alpha=ALPHA, eps=self.eps, weight_decay=0.0, momentum=0.0, centered=False,
+            )  # fmt: skip
+
+    def _begin(self, i: int) -> dict[str, Tensor]:
+        parameter = self.parameters[i]
+        self.state[i] = {name: torch.zeros_like(parameter) for name in MOMENTS[self.kind]}
+        if self.kind != "sgd":
+            self.state[i]["step"] = torch.zeros((), device=self._device_of_step(parameter))
+        return self.state[i]
+
+    def _device_of_step(self, parameter: Tensor) -> torch.device:
+        """Fused kernels read the count where the parameter is; elsewhere a read would wait for the device."""
+        return parameter.device if self.kind == "adam" else torch.device("cpu")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state as named tensors, "parameter number.name"."""
+        return {f"{i}.{key}": value for i, entries in self.state.items() for key, value in entries.items()}
+
+    def fault(self, tensors: Mapping[str, Tensor]) -> str:
+        """What is wrong with such tensors; empty if they fit. Fused kernels trust the state, whatever it holds."""
+        for name, value in tensors.items():
+            i, _, key = name.partition(".")
+            known = i.isdecimal() and len(i) <= 6 and int(i) < len(self.parameters)
+            if not known or key not in {*sum(MOMENTS.values(), ()), "step"}:
+                return f"has {name!r}, which is no state of this run's optimizer"
+            p = self.parameters[int(i)]
+            shape, dtype = ((), torch.float32) if key == "step" else (tuple(p.shape), p.dtype)
+            if tuple(value.shape) != shape or value.dtype != dtype:
+                return f"has {name} of {value.dtype} {tuple(value.shape)}, not of {dtype} {shape}"
+        return ""
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore the state that `tensors` returned."""
+        self.state = {}
+        for name, value in tensors.items():
+            i, _, key = name.partition(".")
+            p = self.parameters[int(i)]
+            if key == "step":
+                kept = value.to(self._device_of_step(p), copy=True)
+            else:  # fused kernels walk memory in order: moments must lie as their parameter does (channels_last)
+                kept = torch.empty_like(p, requires_grad=False).copy_(value)
+            self.state.setdefault(int(i), {})[key] = kept

@@ -3,10 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 
-import torch
-
 from ganzoo.training.augment import Augmentation
 from ganzoo.training.objective import Penalty
+from ganzoo.training.optimizers import Optimizer
 from ganzoo.zoo.config import TrainConfig
 
 
@@ -62,16 +61,14 @@ class Schedules:
             return halflife_decay(self.value("ema_halflife", step), self.config.batch_size)
         return ema_decay(step, self.value("ema_decay", step))
 
-    def apply(self, step: int, optimizers: Mapping[str, torch.optim.Optimizer]) -> None:
+    def apply(self, step: int, optimizers: Mapping[str, Optimizer]) -> None:
         """Set the numbers of this step in the penalties and in the optimizers, "g" and "d"."""
         factor = lr_factor(self.config.lr_schedule, step / self.config.steps)
         shared = "lr" in self.config.schedules and self.config.d_lr is None
         rates = {"g": self.value("lr", step), "d": self.value("lr" if shared else "d_lr", step)}
         for name, optimizer in optimizers.items():
-            for group in optimizer.param_groups:
-                group["lr"] = rates[name] * factor
-                if "betas" in group:
-                    group["betas"] = (self.value("beta1", step), self.value("beta2", step))
+            optimizer.lr = rates[name] * factor
+            optimizer.betas = self.value("beta1", step), self.value("beta2", step)
         for name, penalty in self.penalties.items():
             penalty.weight = self.value(name, step)
         if "augment_p" in self.config.schedules:

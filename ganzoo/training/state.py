@@ -22,7 +22,7 @@ from ganzoo.training.augment import ADA
 from ganzoo.training.batchnorm import synchronise
 from ganzoo.training.build import Players
 from ganzoo.training.distributed import Reducer, World
-from ganzoo.training.optimizers import check_optimizer, load_optimizer, make_optimizer, optimizer_tensors
+from ganzoo.training.optimizers import Optimizer
 from ganzoo.training.schedules import Schedules
 from ganzoo.training.settings import Pretrained
 from ganzoo.zoo.config import TrainConfig
@@ -100,15 +100,15 @@ class State:
             change = f"{pretrained.rate} Hz, and those of the data {rate_of(self.g)} Hz"
             logger.warning("the sounds of %s have %s, so what it learned changes its pitch", config.start, change)
         if world.size > 1:
-            synchronise(self.g)
-            synchronise(self.d)
+            for module in (self.g, self.d):
+                synchronise(module, compiled=config.compile)
         if config.compile:
             self.g.compile(dynamic=False)
             self.d.compile(dynamic=False)
         g_parameters = [p for p in [*self.g.parameters(), *extra] if p.requires_grad]
         self.d_parameters = [p for p in self.d.parameters() if p.requires_grad]
-        self.g_optimizer = make_optimizer(config, g_parameters, config.lr)
-        self.d_optimizer = make_optimizer(config, self.d_parameters, config.d_lr or config.lr)
+        self.g_optimizer = Optimizer(config, g_parameters, config.lr)
+        self.d_optimizer = Optimizer(config, self.d_parameters, config.d_lr or config.lr)
         self.optimizers = {"g_optimizer": self.g_optimizer, "d_optimizer": self.d_optimizer}
         self.g_reduce, self.d_reduce = Reducer(world, g_parameters), Reducer(world, self.d_parameters)
         self.schedules = Schedules(config, players.penalties, players.augmentation)
@@ -189,7 +189,7 @@ class State:
             for key, value in module.state_dict().items()
         }
         for name, optimizer in self.optimizers.items():
-            tensors |= {f"{name}.{key}": value for key, value in optimizer_tensors(optimizer).items()}
+            tensors |= {f"{name}.{key}": value for key, value in optimizer.tensors().items()}
         if ADA in self.augmentation:
             tensors |= {f"augment.{key}": value for key, value in self.augmentation.state_dict().items()}
         if self.examples is not None:
@@ -214,7 +214,7 @@ class State:
         for name, module in self.modules.items():
             module.load_state_dict(checkpoint.part(name))
         for name, optimizer in self.optimizers.items():
-            load_optimizer(optimizer, checkpoint.part(name))
+            optimizer.load(checkpoint.part(name))
         if ADA in self.augmentation:
             self.augmentation.load_state_dict(checkpoint.part("augment"))
         self.examples = Examples.of(checkpoint.part("examples"))
@@ -241,7 +241,7 @@ class State:
             wrong = next((key for key in {**own, **actual} if own.get(key) != actual.get(key)), None)
             require(wrong is None, f"does not fit this run at {name}.{wrong}")
         for name, optimizer in self.optimizers.items():
-            fault = check_optimizer(optimizer, checkpoint.part(name))
+            fault = optimizer.fault(checkpoint.part(name))
             require(not fault, f"does not fit this run: {name} {fault}")
         if ADA in self.augmentation:
             own, actual = _shapes(self.augmentation.state_dict()), _shapes(checkpoint.part("augment"))

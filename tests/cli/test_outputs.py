@@ -67,3 +67,20 @@ def test_an_empty_name_is_refused(ganzoo_cli, workplace):
             code, out, err = ganzoo_cli(*command, *empty)
             assert (code, out, "is empty: name a file or a folder" in err) == (1, "", True), err
     assert os.listdir() == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("invert", "dcgan.mnist", "x.png"), ("save", "run"), ("export", "dcgan.mnist"), ("train", "vanilla"),
+        ("import", "dcgan", "x.pt"), ("directions", "dcgan.mnist"), ("report", "run"), ("space", "dcgan.mnist"),
+    ],
+)  # fmt: skip
+def test_folders_do_not_go_to_standard_output(ganzoo_cli, workplace, command):
+    for dash in (("-o", "-"), ("--out=-",)):
+        code, out, err = ganzoo_cli(*command, *dash)
+        assert (code, out) == (1, "")
+        assert (
+            err == f"ganzoo: error: `ganzoo {command[0]}` does not write to standard output: name a file or a folder\n"
+        )
+    assert not list(workplace.iterdir())

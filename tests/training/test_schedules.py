@@ -12,6 +12,7 @@ from ganzoo import ConfigError, TrainConfig
 from ganzoo.rng import stream_seed
 from ganzoo.store import runs
 from ganzoo.training.augment import Augmentation
+from ganzoo.training.optimizers import Optimizer
 from ganzoo.training.schedules import Schedules, ema_decay, halflife_decay
 from ganzoo_losses.penalties import R1
 
@@ -36,12 +37,11 @@ def test_they_reach_the_optimizers_and_the_penalties():
     settings = {"lr": 1e-3, "betas": [0.0, 0.9], "penalties": ["r1=0.5"]}
     numbers = Schedules(config(schedules=schedules, **settings), [penalty], Augmentation())
     parameter = torch.nn.Parameter(torch.ones(1))
-    optimizers = {name: torch.optim.Adam([parameter]) for name in ("g", "d")}
+    optimizers = {name: Optimizer(config(**settings), [parameter], 1.0) for name in ("g", "d")}
     numbers.apply(8, optimizers)
     for optimizer in optimizers.values():
-        (group,) = optimizer.param_groups
-        assert group["lr"] == pytest.approx(1e-4)
-        assert group["betas"] == pytest.approx((0.0, 0.99))
+        assert optimizer.lr == pytest.approx(1e-4)
+        assert optimizer.betas == pytest.approx((0.0, 0.99))
     assert penalty.weight == pytest.approx(0.05)
     numbers.apply(0, optimizers)
     assert penalty.weight == pytest.approx(0.5)
@@ -49,7 +49,7 @@ def test_they_reach_the_optimizers_and_the_penalties():
 
 def test_d_follows_the_shared_rate_unless_it_has_its_own():
     parameter = torch.nn.Parameter(torch.ones(1))
-    optimizers = {name: torch.optim.SGD([parameter]) for name in ("g", "d")}
+    optimizers = {name: Optimizer(config(), [parameter], 1.0) for name in ("g", "d")}
     for settings, expected in (
         ({"schedules": {"lr": 1e-4}}, (1e-4, 1e-4)),
         ({"schedules": {"lr": 1e-4}, "d_lr": 5e-3}, (1e-4, 5e-3)),
@@ -58,7 +58,7 @@ def test_d_follows_the_shared_rate_unless_it_has_its_own():
         ({"lr_schedule": "linear"}, (0.0, 0.0)),
     ):
         Schedules(config(lr=1e-3, **settings), [], Augmentation()).apply(8, optimizers)
-        rates = tuple(optimizers[name].param_groups[0]["lr"] for name in ("g", "d"))
+        rates = tuple(optimizers[name].lr for name in ("g", "d"))
         assert rates == pytest.approx(expected), settings
 
 

@@ -15,10 +15,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
-from torch.nn.utils.parametrizations import spectral_norm
 
 from ganzoo import ConfigError, HubError, WeightsError, fetch_file
 from ganzoo_dcgan.model import ClassEmbedding, stages
+from ganzoo_dcgan.spectral import SpectralNorms
 from ganzoo_projected.resize import Resize, average, bilinear
 
 WIDEST = 8
@@ -181,12 +181,14 @@ class Discriminator(nn.Module):
                 halve = side >= 2 * SIDE
                 after = min(2 * wide, WIDEST * width) if halve else wide
                 down = nn.Conv2d(wide, after, 4, stride=2, padding=1, bias=False) if halve else _convolution(wide, wide)
-                layers += [spectral_norm(down), nn.BatchNorm2d(after), nn.LeakyReLU(0.2, inplace=True)]
+                layers += [down, nn.BatchNorm2d(after), nn.LeakyReLU(0.2, inplace=True)]
                 wide, side = after, (side // 2 if halve else side)
             self.heads.append(nn.Sequential(*layers))
-            self.scores.append(spectral_norm(_convolution(wide, 1)))
+            self.scores.append(_convolution(wide, 1))
             if num_classes is not None:
-                self.embeds.append(spectral_norm(ClassEmbedding(num_classes, wide)))
+                self.embeds.append(ClassEmbedding(num_classes, wide))
+        trained = (module for part in (self.heads, self.scores, self.embeds) for module in part.modules())
+        self.spectral = SpectralNorms(m for m in trained if isinstance(m, nn.Conv2d | nn.Embedding))
 
     def prepare(self) -> None:
         """Load the backbone, unless that has been done. The first call of this network does so too.
@@ -205,6 +207,7 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         self.prepare()
+        self.spectral.update()
         with torch.autocast(images.device.type, enabled=False):  # pixels keep their precision
             images = self.resize(images)
         # [-1, 1] to the backbone's own scale

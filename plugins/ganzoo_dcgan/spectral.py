@@ -63,7 +63,7 @@ def _exact(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     return torch.autocast(device.type, enabled=False) if known else contextlib.nullcontext()
 
 
-def _normalise(vectors: Sequence[Tensor], outputs: Sequence[Tensor]) -> Sequence[Tensor]:
+def _normalise(vectors: list[Tensor], outputs: list[Tensor]) -> Sequence[Tensor]:
     """The norms of vectors. The vectors divided by them are written into `outputs`, if there are any."""
     norms = torch._foreach_norm(vectors)
     torch._foreach_clamp_min_(norms, 1e-12)
@@ -97,7 +97,7 @@ class _Norm(_SpectralNorm):
     def watch(self, weight: Tensor) -> None:
         """Notice the gradients of a weight."""
         if self.watched != id(weight) and weight.is_leaf and weight.requires_grad:
-            weight.register_post_accumulate_grad_hook(self._outdate)
+            weight.register_post_accumulate_grad_hook(self._outdate)  # type: ignore[no-untyped-call]
             self.watched = id(weight)
 
     def _outdate(self, weight: Tensor) -> None:

@@ -22,13 +22,12 @@ from typing import Any
 from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+import ganzoo
 import offline
 from crash import Crash
-from simulated import Machine
-
-import ganzoo
 from ganzoo.training.recorder import Recorder
 from ganzoo.zoo.plugins import registry
+from simulated import Machine
 
 OUTPUTS = {"log line": "log", "picture": "sample", "checkpoint": "checkpoint", "evaluation": "_measure"}
 """What a run writes besides its steps, and the method of `Recorder` that does it."""
@@ -119,7 +118,8 @@ def _counted(machine: Machine, method: Callable[..., Any], what: str, counts: di
 def table(rows: dict[str, dict[str, int]]) -> Iterator[str]:
     """The lines of a Markdown table."""
     columns = ("launches", "uploads", "step", *OUTPUTS)
-    yield "| | launches of a step | copies to the device | waits of a step | of a log line | of a picture | of a checkpoint | of an evaluation |"
+    outputs = " | ".join(f"of a {what}" for what in ("step", *OUTPUTS))
+    yield f"| | launches of a step | copies to the device | waits {outputs} |".replace("a evaluation", "an evaluation")
     yield f"|---|{'---:|' * len(columns)}"
     for case, counts in rows.items():
         yield f"| {case} | {' | '.join(f'{counts[key]:,}' if key in counts else '' for key in columns)} |"

@@ -34,23 +34,29 @@ EXTRA = len(WAVELET) - 2
 """The length of an enlarged row beyond twice the number of pixels."""
 
 
-def pipeline(x: Tensor, p: Tensor, rng: Rng) -> Tensor:
+def draw(rng: Rng, n: int) -> Tensor:
+    """The numbers (n, 30) that decide what happens to n images: those of `_geometry`, then those of `_colour`."""
+    geometry = rng.rand(n, 8), rng.rand(n, 2), rng.rand(n, 6), rng.randn(n, 4)
+    return torch.cat([*geometry, rng.rand(n, 5), rng.rand(n, 2), rng.randn(n, 3)], 1)
+
+
+def pipeline(x: Tensor, p: Tensor, numbers: Tensor) -> Tensor:
     """Augment each image independently of the others.
 
     Args:
         x: images (N, C, H, W) of 1 or 3 channels, in [-1, 1].
         p: the probability of each operation, a scalar; at 0 the images stay as they are, up to rounding.
-        rng: the random stream.
+        numbers: what `draw` gives, on the device of the images.
 
     Returns:
         Images of the same shape, in float32 at least, which may leave [-1, 1].
     """
-    n, channels, height, width = x.shape
+    _, channels, height, width = x.shape
     with torch.autocast(x.device.type, enabled=False):
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        geometry = _geometry(p, rng, n, height, width).to(x.dtype)
+        geometry = _geometry(p, numbers[:, :20], height, width).to(x.dtype)
         x = _transform(x, geometry)
-        colour = _colour(p, rng, n, channels > 1).to(x.dtype)
+        colour = _colour(p, numbers[:, 20:], channels > 1).to(x.dtype)
         if channels == 1:  # the mean of the three channels of a grey picture in colour
             colour = colour[:, :3].mean(1, keepdim=True)
             colour = torch.stack([colour[..., :3].sum(2), colour[..., 3]], 2)
@@ -59,11 +65,11 @@ def pipeline(x: Tensor, p: Tensor, rng: Rng) -> Tensor:
         )
 
 
-def _geometry(p: Tensor, rng: Rng, n: int, height: int, width: int) -> Tensor:
+def _geometry(p: Tensor, numbers: Tensor, height: int, width: int) -> Tensor:
     """For each image the matrix (N, 3, 3) from a place in the result to one in the image, in pixels from its centre."""
-    chosen = rng.rand(n, 8) < p
-    once = rng.rand(n, 2) < 1 - (1 - p).clamp_min(0).sqrt()  # two rotations, at least one of them with probability p
-    uniform, normal = rng.rand(n, 6), rng.randn(n, 4)
+    choices, rotations, uniform, normal = torch.split(numbers, [8, 2, 6, 4], 1)
+    chosen = choices < p
+    once = rotations < 1 - (1 - p).clamp_min(0).sqrt()  # two rotations, at least one of them with probability p
     zero, one = torch.zeros_like(uniform[:, 0]), torch.ones_like(uniform[:, 0])
 
     def drawn(i: int, values: Tensor, neutral: Tensor) -> Tensor:
@@ -104,9 +110,10 @@ def _translation(x: Tensor, y: Tensor) -> Tensor:
     return torch.stack([torch.stack(row, 1) for row in rows], 1)
 
 
-def _colour(p: Tensor, rng: Rng, n: int, colourful: bool) -> Tensor:
+def _colour(p: Tensor, numbers: Tensor, colourful: bool) -> Tensor:
     """For each image the matrix (N, 4, 4) of its colours (red, green, blue, 1)."""
-    chosen, uniform, normal = rng.rand(n, 5, 1, 1) < p, rng.rand(n, 2, 1, 1), rng.randn(n, 3, 1, 1)
+    choices, uniform, normal = torch.split(numbers[:, :, None, None], [5, 2, 3], 1)
+    chosen = choices < p
     unit, constant, grey, white, cross = _colours(p.device)
     brightness = unit + white * (normal[:, 0] * BRIGHTNESS * chosen[:, 0])
     contrast = constant + (unit - constant) * torch.exp2(normal[:, 1] * CONTRAST * chosen[:, 1])

@@ -4,6 +4,8 @@ and the host's waits for the device in a log line, a picture, a checkpoint and a
     python tests/benchmarks/launches.py
     python tests/benchmarks/launches.py sngan "dcgan, dragan"
 
+`make bench BENCH="--only launches"` prints the same table.
+
 They are counted on the simulated GPU of the tests (tests/simulated.py), so no GPU is needed. A launch is an operator of
 torch that runs a kernel, forward or backward; a library may start several for one. The networks are those of the
 default recipes on the digits, but narrow, as neither widths nor the size of the batch change a count. A step has all
@@ -16,7 +18,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -115,6 +117,16 @@ def _counted(machine: Machine, method: Callable[..., Any], what: str, counts: di
     return run
 
 
+def count_all(names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """The counts of these cases."""
+    rows = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for i, case in enumerate(names):
+            print(f"launches: {case}", file=sys.stderr, flush=True)
+            rows[case] = count(case, os.path.join(folder, str(i)))
+    return rows
+
+
 def table(rows: dict[str, dict[str, int]]) -> Iterator[str]:
     """The lines of a Markdown table."""
     columns = ("launches", "uploads", "step", *OUTPUTS)
@@ -132,11 +144,7 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.cases) - set(cases()):
         parser.error(f"no case is called {sorted(unknown)[0]!r}: choose from {', '.join(cases())}")
-    rows = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for i, case in enumerate(options.cases or cases()):
-            print(f"launches: {case}", file=sys.stderr, flush=True)
-            rows[case] = count(case, os.path.join(folder, str(i)))
+    rows = count_all(options.cases or cases())
     print("\n".join(table(rows)))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")

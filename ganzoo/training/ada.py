@@ -70,6 +70,7 @@ def _geometry(p: Tensor, numbers: Tensor, height: int, width: int) -> Tensor:
     choices, rotations, uniform, normal = torch.split(numbers, [8, 2, 6, 4], 1)
     chosen = choices < p
     once = rotations < 1 - (1 - p).clamp_min(0).sqrt()  # two rotations, at least one of them with probability p
+    sides = _sides(height, width, p.device)
     zero, one = torch.zeros_like(uniform[:, 0]), torch.ones_like(uniform[:, 0])
 
     def drawn(i: int, values: Tensor, neutral: Tensor) -> Tensor:
@@ -77,37 +78,44 @@ def _geometry(p: Tensor, numbers: Tensor, height: int, width: int) -> Tensor:
 
     mirrored = drawn(0, 1 - 2 * (uniform[:, 0] * 2).floor(), one)
     turned = drawn(1, (uniform[:, 1] * 4).floor() * (math.pi / 2), zero)
-    whole = [((uniform[:, i] * 2 - 1) * SHIFT * size).round() * chosen[:, 2] for i, size in ((2, width), (3, height))]
+    whole = ((uniform[:, 2:4] * 2 - 1) * SHIFT * sides).round() * chosen[:, 2:3]
     scaled = drawn(3, torch.exp2(-normal[:, 0] * SCALE), one)
-    angles = ((uniform[:, 4:6] * 2 - 1) * math.pi * once).unbind(1)
+    angles = (uniform[:, 4:6] * 2 - 1) * math.pi * once
     stretched = drawn(4, torch.exp2(-normal[:, 1] * SCALE), one)
-    fractional = [normal[:, i] * SHIFT * size * chosen[:, 5] for i, size in ((2, width), (3, height))]
-    return (
-        _scaling(mirrored, one)
-        @ _rotation(turned)
-        @ _translation(*whole)
-        @ _scaling(scaled, scaled)
-        @ _rotation(angles[0])
-        @ _scaling(stretched, 1 / stretched)
-        @ _rotation(angles[1])
-        @ _translation(*fractional)
+    fractional = normal[:, 2:4] * SHIFT * sides * chosen[:, 5:6]
+    # Matrices of one kind together: each kernel has little to do, and costs a GPU as much to start as a large one.
+    mirror, scale, stretch = _scaling(
+        torch.stack([mirrored, scaled, stretched]), torch.stack([one, scaled, 1 / stretched])
     )
+    turn, first, second = _rotation(torch.stack([turned, *angles.unbind(1)]))
+    shift, fraction = _translation(*torch.stack([whole, fractional]).unbind(2))
+    geometry: Tensor = mirror @ turn @ shift @ scale @ first @ stretch @ second @ fraction
+    return geometry
+
+
+@lru_cache(maxsize=16)
+def _sides(height: int, width: int, device: torch.device) -> Tensor:
+    return torch.tensor([float(width), float(height)]).to(device)
+
+
+def _matrices(*entries: Tensor) -> Tensor:
+    """Tensors (...) of the nine entries, row by row, as matrices (..., 3, 3)."""
+    return torch.stack(entries, -1).view(*entries[0].shape, 3, 3)
 
 
 def _scaling(x: Tensor, y: Tensor) -> Tensor:
-    return torch.diag_embed(torch.stack([x, y, torch.ones_like(x)], 1))
+    zero, one = torch.zeros_like(x), torch.ones_like(x)
+    return _matrices(x, zero, zero, zero, y, zero, zero, zero, one)
 
 
 def _rotation(angle: Tensor) -> Tensor:
     cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
-    rows = [[cos, -sin, zero], [sin, cos, zero], [zero, zero, one]]
-    return torch.stack([torch.stack(row, 1) for row in rows], 1)
+    return _matrices(cos, -sin, zero, sin, cos, zero, zero, zero, one)
 
 
 def _translation(x: Tensor, y: Tensor) -> Tensor:
     zero, one = torch.zeros_like(x), torch.ones_like(x)
-    rows = [[one, zero, -x], [zero, one, -y], [zero, zero, one]]
-    return torch.stack([torch.stack(row, 1) for row in rows], 1)
+    return _matrices(one, zero, -x, zero, one, -y, zero, zero, one)
 
 
 def _colour(p: Tensor, numbers: Tensor, colourful: bool) -> Tensor:
@@ -152,17 +160,17 @@ def _transform(x: Tensor, geometry: Tensor) -> Tensor:
     )
     places = torch.stack([right.expand(len(down), -1), down[:, None].expand(-1, len(right))], 2).view(-1, 2)
     places = places.to(x.dtype) @ geometry[:, :2, :2].mT + geometry[:, None, :2, 2]
-    grid = torch.stack([_position(places[..., i], size) for i, size in ((0, width), (1, height))], 2)
+    grid = _position(places, _sides(height, width, x.device).to(x.dtype))
     moved: Tensor = _Sampled.apply(large, grid.view(len(x), len(down), len(right), 2))
     return reduce_rows @ moved @ reduce_columns.T
 
 
-def _position(place: Tensor, size: int) -> Tensor:
-    """Where a place, in pixels from the centre, is in an enlarged row, from -1 to 1 as `grid_sample` counts. What lies
-    beyond its ends is mirrored at the centres of the outermost pixels."""
-    last, end = size - 1, 2 * size + EXTRA - 1
+def _position(place: Tensor, sides: Tensor) -> Tensor:
+    """Where places (..., 2), in pixels from the centre, are in enlarged rows and columns, from -1 to 1 as `grid_sample`
+    counts. What lies beyond their ends is mirrored at the centres of the outermost pixels."""
+    last, end = sides - 1, 2 * sides + (EXTRA - 1)
     pixel = place + last / 2
-    mirrored = pixel % max(2 * last, 1)
+    mirrored = pixel % (2 * last).clamp_min(1)
     mirrored = torch.minimum(mirrored, 2 * last - mirrored)
     row = 2 * pixel + CENTRE
     row = torch.where((row < 0) | (row > end), 2 * mirrored + CENTRE, row)

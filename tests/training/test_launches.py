@@ -17,13 +17,14 @@ STEPS = {
     "sngan": 540,
     "dcgan, spectral norm": 310,
     "projected": 910,
+    "dcgan, ada": 1270,  # of matrices one by one, 1,556
 }
 BATCHES = 2
 """In which an evaluation of 128 samples draws and measures them."""
 
 
 @pytest.mark.usefixtures("shared_cache")
-@pytest.mark.parametrize("case", [*STEPS, "srgan", "cyclegan", "stylegan2", "dcgan, ada", "dcgan, DiffAugment"])
+@pytest.mark.parametrize("case", [*STEPS, "srgan", "cyclegan", "stylegan2", "dcgan, DiffAugment"])
 def test_counts_stay_low(case):
     counts = launches.count(case, "run")
     assert counts["launches"] <= STEPS.get(case, 2000)

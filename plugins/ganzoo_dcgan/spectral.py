@@ -10,16 +10,16 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.parametrize import register_parametrization
 
 ITERATIONS = 2
-"""Of the power method for each update. The learning rates of the recipes are ten times those of the paper: with one, a
-layer had a norm of 1.3 in a test."""
+"""Of the power method for each update. The paper has one, at a tenth of the learning rates of the recipes here: with
+these, one left a layer at a norm of 1.3 in a test."""
 
 
 class SpectralNorms:
     """Divides the weight of each layer by an estimate of its largest singular value, u^T W v.
 
-    The vectors u and v make one power iteration for each update of the weights, as in the paper's algorithm 1, and what
-    it gives serves all passes until the next backward pass. torch's own `spectral_norm`, whose tensors have the same
-    names, makes an iteration of its own in each of the three or more passes of a training step.
+    The vectors u and v are iterated once for each update of the weights, as in the paper's algorithm 1, and what that
+    gives serves all passes until the next backward pass. torch's own `spectral_norm`, whose tensors have the same
+    names, makes an iteration in each of the three or more passes of a training step.
 
     Args:
         layers: the layers, whose `weight` becomes the normalised one.

@@ -1,14 +1,18 @@
-"""Devices and their arithmetic: which one to use, and how exactly it computes."""
+"""Devices and their arithmetic: which one to use, how exactly it computes, and how tensors come from it."""
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, TypeVar
 
 import torch
+from torch import Tensor
 
 from ganzoo.errors import ConfigError
 
 Arithmetic = Literal["ieee", "tf32"]
+Key = TypeVar("Key")
+PIECE = 1 << 26
+"""The most bytes that `to_host` joins on a device, where larger networks may have left little memory."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -66,3 +70,23 @@ def _backends(device: torch.device, arithmetic: Arithmetic) -> Iterator[None]:
     finally:
         for module, name, value in before:
             setattr(module, name, value)
+
+
+def to_host(tensors: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
+    """The tensors on the CPU, without graphs. Those that lie on a device come in one copy of all their bytes, or a few
+    if they are large: each copy waits for the device. They may share memory."""
+    host = {name: tensor.detach() for name, tensor in tensors.items()}
+    there = [name for name, tensor in host.items() if tensor.device.type != "cpu"]
+    there.sort(key=lambda name: -host[name].element_size())  # so that each begins at a multiple of its size
+    while there:
+        device, size = host[there[0]].device, 0
+        names: list[Key] = []
+        for name in there:
+            if host[name].device == device and (not names or size + host[name].nbytes <= PIECE):
+                names.append(name)
+                size += host[name].nbytes
+        joined = torch.cat([host[name].reshape(-1).view(torch.uint8) for name in names]).cpu()
+        for name, part in zip(names, torch.split(joined, [host[name].nbytes for name in names]), strict=True):
+            host[name] = part.view(host[name].dtype).view(host[name].shape)
+        there = [name for name in there if name not in set(names)]
+    return host

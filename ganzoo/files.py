@@ -202,6 +202,7 @@ def tensor_hash(tensors: Iterable[tuple[str, "Tensor"]]) -> str:
 
 def weights_hash(module: "nn.Module") -> str:
     """SHA-256 over the names, types, shapes and bytes of a module's tensors, in hexadecimal."""
-    return tensor_hash(
-        (f"{name} {tensor.dtype} {tuple(tensor.shape)}\n", tensor) for name, tensor in module.state_dict().items()
-    )
+    from ganzoo.devices import to_host
+
+    tensors = to_host(module.state_dict())
+    return tensor_hash((f"{name} {tensor.dtype} {tuple(tensor.shape)}\n", tensor) for name, tensor in tensors.items())

@@ -5,6 +5,7 @@ one bit for bit. Everything is drawn on the CPU and then moved, so that a seed m
 """
 
 import contextlib
+import copy
 import hashlib
 from collections.abc import Iterator
 
@@ -76,6 +77,12 @@ class Rng:
     def child(self, purpose: str) -> "Rng":
         """A new stream for part of this one's purpose. It does not depend on what this one has drawn."""
         return Rng(self.seed, self.step, f"{self.purpose}/{purpose}", self.device, self.part, self.parts)
+
+    def on(self, device: torch.device | str) -> "Rng":
+        """This stream, with tensors on another device. What one draws, the other does not draw again."""
+        twin = copy.copy(self)
+        twin.device = torch.device(device)
+        return twin
 
     def randn(self, n: int, *shape: int) -> torch.Tensor:
         """A tensor (n, *shape) of numbers from N(0, 1)."""

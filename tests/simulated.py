@@ -14,7 +14,9 @@ of the CPU, and computes with that. What a program can get wrong without noticin
   freed, because torch keeps its memory until the copy has ended.
 - MPS has no float64.
 - `machine.operators` counts the operators that ran on the device, forward and backward, by name, such as "index.Tensor"
-  or "index_put_ accumulate=True".
+  or "index_put_ accumulate=True". `machine.launches` counts those of them for which a GPU would start a kernel: not
+  those that only look at the same memory in another way, or get some, and not the copies from and to the CPU.
+- `machine.uploads` counts the copies from the CPU to the device, by the line of ganzoo, or of a plugin.
 
 The kernels, and what autocast does in bfloat16, are those of the CPU, so a correct program gives the bits that it gives
 on the CPU. That is also what this cannot show: speed, memory, how a GPU's kernels round and in which order they add,
@@ -47,6 +49,11 @@ WAITING = {
 """Operators whose result, or whose result's size, the host reads."""
 INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
 """Operators that take indices from both devices; masks and indices on the CPU make the host wait."""
+IDLE = {
+    "_unsafe_view", "empty", "empty_like", "empty_strided", "is_same_size", "new_empty", "new_empty_strided", "resize_",
+    "set_", "squeeze_", "unsqueeze_", "transpose_", "t_", "detach_", "_local_scalar_dense",
+}  # fmt: skip
+"""Operators that launch no kernel, besides the views: `item()` is a copy, and the others leave memory alone."""
 
 
 class UnsafeCopy(RuntimeError):
@@ -187,6 +194,8 @@ class Machine(contextlib.ExitStack):
         self.generators = tuple(torch.Generator() for _ in range(count))
         self.waits: Counter[str] = Counter()
         self.operators: Counter[str] = Counter()
+        self.launches: Counter[str] = Counter()
+        self.uploads: Counter[str] = Counter()
         self.pinned: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self.under_way: list[Copy] = []
         self.owner: torch.device | None = None  # where the tensors of the running call of torch are
@@ -287,6 +296,7 @@ class Machine(contextlib.ExitStack):
         CUDA copies memory that is not pinned into a buffer of its own first, and waits for the device to take it.
         MPS reads it where it lies.
         """
+        self.uploads[_line()] += 1
         pinned = self.is_pinned(source)
         if not asynchronous or not (pinned or self.kind == "mps"):
             self.wait()
@@ -308,11 +318,18 @@ class Machine(contextlib.ExitStack):
         self.operators[_name(func, args, kwargs)] += 1
         if func in (aten._to_copy.default, aten.copy_.default):
             return self._transfer(func, args, kwargs, place)
+        self._launch(func)
         if places:
             self._meet(func, args, tensors, place)
         if func in WAITING or (func in INDEXING and _reads_indices(args)):
             self.wait()
         return self._compute(func, args, kwargs, place)
+
+    def _launch(self, func: Any) -> None:
+        """Count the kernel of an operator, if it has one."""
+        name = func.name().removeprefix("aten::")
+        if not func.is_view and name.partition(".")[0] not in IDLE:
+            self.launches[name] += 1
 
     def _meet(self, func: Any, args: tuple[Any, ...], tensors: list[Tensor], place: torch.device) -> None:
         """Refuse tensors that are not all on one device, as torch's kernels for GPUs do."""
@@ -343,6 +360,8 @@ class Machine(contextlib.ExitStack):
                 raise NotImplementedError(f"{_line()}: an asynchronous copy to the CPU")
             self.wait()
             place = CPU
+        else:
+            self._launch(func)
         result = self._compute(func, args, kwargs, place)
         if arrival is not None:
             result.arrival = arrival

@@ -7,14 +7,15 @@ import torch
 from torch import Tensor
 
 from ganzoo.data.dataset import Composed
-from ganzoo.devices import exact_arithmetic
+from ganzoo.devices import exact_arithmetic, to_host
 from ganzoo.errors import EvaluationError, SampleError
 from ganzoo.evaluation.features import Extractor
 from ganzoo.evaluation.metrics import Spread
 from ganzoo.evaluation.perceptual import Perceptual
 from ganzoo.evaluation.scores import Extracted
 from ganzoo.progress import counting
-from ganzoo.sampling.pictures import to_uint8
+from ganzoo.rng import to_device
+from ganzoo.sampling.pictures import as_uint8
 from ganzoo.sampling.values import from_uint8
 
 BATCH = 250
@@ -45,13 +46,14 @@ class Extraction:
                     advance(len(batch))
                     continue
                 with self._computing():
-                    rows, classes = self.extractor(batch.to(self.device))
+                    rows, classes = self.extractor(to_device(batch, self.device))
+                host = to_host({"rows": rows} if classes is None else {"rows": rows, "classes": classes})
                 if not done:  # filled in place: a list of small tensors would fragment a gigabyte of memory
                     features = torch.empty(n, *rows.shape[1:])
                     logits = None if classes is None else torch.empty(n, *classes.shape[1:])
-                features[done : done + len(rows)] = rows
-                if logits is not None and classes is not None:
-                    logits[done : done + len(rows)] = classes
+                features[done : done + len(rows)] = host["rows"]
+                if logits is not None:
+                    logits[done : done + len(rows)] = host["classes"]
                 spread.add(batch)
                 done += len(rows)
                 advance(len(rows))
@@ -89,16 +91,17 @@ class Extraction:
 def pixels(samples: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
     """Samples as uint8 images (N, C, H, W) on the CPU."""
     try:
-        pixels = torch.from_numpy(to_uint8(samples)).permute(0, 3, 1, 2)
+        host = to_host({"pixels": as_uint8(samples), "finite": samples.isfinite().all()})
     except SampleError as error:
         raise EvaluationError(
             f"samples of shape {tuple(samples.shape[1:])} are not images, and only images can be measured"
         ) from error
+    pixels = host["pixels"].permute(0, 3, 1, 2)
     if shape is not None and tuple(pixels.shape[1:]) != shape:
         raise EvaluationError(
             f"the generator's images are {tuple(pixels.shape[1:])} and the reference's {shape}: "
             "prepare the reference with the generator's image_size and channels"
         )
-    if not samples.isfinite().all():
+    if not host["finite"]:
         raise EvaluationError("the generator's samples are not finite: take an earlier checkpoint of it")
     return pixels

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ganzoo.devices import exact_arithmetic
 from ganzoo.errors import SampleError
-from ganzoo.rng import Rng, preserve_torch, seed_torch, stream_seed
+from ganzoo.rng import Rng, preserve_torch, seed_torch, stream_seed, to_device
 from ganzoo.sampling.classes import check_number, class_names, find_class
 from ganzoo.sampling.options import check_options, input_channels, takes_inputs
 from ganzoo.sampling.values import from_uint8
@@ -132,13 +132,13 @@ def _block(
     with generating(g) as device:
         z = move(draw_latent(g, BLOCK, Rng(seed, k, "sample", device)))
         seed_torch(stream_seed(seed, k, "sample/torch"), device)  # for generators that draw noise of their own
-        classes = None if labels is None else labels[k * BLOCK : (k + 1) * BLOCK].to(device)
+        classes = None if labels is None else to_device(labels[k * BLOCK : (k + 1) * BLOCK], device)
         if inputs is None:
             return generate(g, z, classes, **options).float()
         size, pieces = piece(inputs), []
         for start in range(0, len(inputs), size):
             rows = slice(start, start + size)
-            own = inputs[rows].to(device)
+            own = to_device(inputs[rows], device)
             padded = torch.cat([own, own[-1:].expand(size - len(own), *own.shape[1:])])
             made = generate(g, z[rows], None if classes is None else classes[rows], padded, **options)
             pieces.append(made[: len(own)].float())

@@ -38,10 +38,15 @@ def to_uint8(images: Tensor) -> Pixels:
     Raises:
         SampleError: these are not images of 1 or 3 channels.
     """
+    return as_uint8(images).cpu().numpy()
+
+
+def as_uint8(images: Tensor) -> Tensor:
+    """As `to_uint8`, but a tensor where the images are."""
     if not is_image(images):
         raise SampleError(f"samples of shape {tuple(images.shape[1:])} are not images of 1 or 3 channels: write a .npy")
     pixels = images.detach().float().mul(127.5).add_(127.5).round_().clamp_(0, 255).to(torch.uint8)
-    return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return pixels.permute(0, 2, 3, 1).contiguous()
 
 
 def save(picture: Image.Image, path: Path, **options: Any) -> None:

@@ -1,12 +1,15 @@
 """Running statistics of an averaged generator."""
 
+import contextlib
 import copy
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from ganzoo.rng import Rng, seed_torch, stream_seed
+from ganzoo.rng import Rng, seed_torch, stream_seed, to_device
 from ganzoo.sampling.draw import BLOCK, class_count, draw_latent, generate, generating, piece
 from ganzoo.sampling.options import takes_inputs
 from ganzoo.sampling.values import from_uint8
@@ -33,29 +36,48 @@ def estimate_statistics(g: nn.Module, inputs: Tensor | None = None) -> None:
             z = torch.cat([draw_latent(g, BLOCK, Rng(0, k, "statistics", device)) for k in range(BLOCKS)])
             count = class_count(g)
             own(z) if count is None else own(z, torch.arange(len(z), device=device) % count)
-    norms = [module for module in g.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms = [module for module in g.modules() if isinstance(module, _BatchNorm)]
     norms = [norm for norm in norms if norm.track_running_stats]
     if not norms:
         return
-    momenta = [norm.momentum for norm in norms]
     before = [copy.deepcopy(norm.state_dict()) for norm in norms]
-    with generating(g) as device:
+    with generating(g) as device, _plain_means(norms) as passes:
         for norm in norms:
             norm.reset_running_stats()
-            norm.momentum = None  # a plain mean over the blocks
             norm.training = True
         size = BLOCK if inputs is None else piece(inputs)
         for k in range(BLOCKS):
             z = draw_latent(g, BLOCK, Rng(0, k, "statistics", device))[:size]
             seed_torch(stream_seed(0, k, "statistics/torch"), device)
             numbers = k * size + torch.arange(size)
-            labels = numbers.to(device) % (class_count(g) or 1)
+            labels = to_device(numbers % (class_count(g) or 1), device)
             if inputs is None:
                 generate(g, z, labels)
                 continue
-            given = inputs[numbers % len(inputs)].to(device)
+            given = to_device(inputs[numbers % len(inputs)], device)
             generate(g, z, labels, from_uint8(given) if given.dtype == torch.uint8 else given)
-    for norm, momentum, state in zip(norms, momenta, before, strict=True):
-        norm.momentum = momentum
-        if norm.num_batches_tracked is not None and not norm.num_batches_tracked:
+    for norm, state in zip(norms, before, strict=True):
+        if not passes[norm]:
             norm.load_state_dict(state)
+
+
+@contextlib.contextmanager
+def _plain_means(norms: Sequence[_BatchNorm]) -> Iterator[Counter[nn.Module]]:
+    """In the block, the running statistics of these layers are plain means over their passes, which it counts.
+
+    It is torch's own count on the device that a momentum of None takes: the host would wait for it in every pass.
+    """
+    passes: Counter[nn.Module] = Counter()
+
+    def count(norm: nn.Module, inputs: object) -> None:
+        passes[norm] += 1
+        norm.momentum = 1 / passes[norm]  # type: ignore[assignment]  # a number, as BatchNorm has it
+
+    momenta = [norm.momentum for norm in norms]
+    hooks = [norm.register_forward_pre_hook(count) for norm in norms]
+    try:
+        yield passes
+    finally:
+        for norm, momentum, hook in zip(norms, momenta, hooks, strict=True):
+            hook.remove()
+            norm.momentum = momentum

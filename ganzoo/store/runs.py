@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ganzoo.devices import to_host
 from ganzoo.errors import CheckpointError, ConfigError
 from ganzoo.files import file_hash, parse_json, read_json, reason, remove, replacing, write_tensors, write_text
 from ganzoo.sampling.classes import name_classes
@@ -170,7 +171,7 @@ def save_checkpoint(
     """
     target = folder / "checkpoints" / step_name(step)
     # Clones: safetensors requires contiguous tensors that share no memory.
-    plain = {key: t.detach().cpu().clone(memory_format=torch.contiguous_format) for key, t in tensors.items()}
+    plain = {key: t.clone(memory_format=torch.contiguous_format) for key, t in to_host(tensors).items()}
     with _writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target, durable=True) as temporary:

@@ -34,23 +34,29 @@ EXTRA = len(WAVELET) - 2
 """The length of an enlarged row beyond twice the number of pixels."""
 
 
-def pipeline(x: Tensor, p: Tensor, rng: Rng) -> Tensor:
+def draw(rng: Rng, n: int) -> Tensor:
+    """The numbers (n, 30) that decide what happens to n images: those of `_geometry`, then those of `_colour`."""
+    geometry = rng.rand(n, 8), rng.rand(n, 2), rng.rand(n, 6), rng.randn(n, 4)
+    return torch.cat([*geometry, rng.rand(n, 5), rng.rand(n, 2), rng.randn(n, 3)], 1)
+
+
+def pipeline(x: Tensor, p: Tensor, numbers: Tensor) -> Tensor:
     """Augment each image independently of the others.
 
     Args:
         x: images (N, C, H, W) of 1 or 3 channels, in [-1, 1].
         p: the probability of each operation, a scalar; at 0 the images stay as they are, up to rounding.
-        rng: the random stream.
+        numbers: what `draw` gives, on the device of the images.
 
     Returns:
         Images of the same shape, in float32 at least, which may leave [-1, 1].
     """
-    n, channels, height, width = x.shape
+    _, channels, height, width = x.shape
     with torch.autocast(x.device.type, enabled=False):
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        geometry = _geometry(p, rng, n, height, width).to(x.dtype)
+        geometry = _geometry(p, numbers[:, :20], height, width).to(x.dtype)
         x = _transform(x, geometry)
-        colour = _colour(p, rng, n, channels > 1).to(x.dtype)
+        colour = _colour(p, numbers[:, 20:], channels > 1).to(x.dtype)
         if channels == 1:  # the mean of the three channels of a grey picture in colour
             colour = colour[:, :3].mean(1, keepdim=True)
             colour = torch.stack([colour[..., :3].sum(2), colour[..., 3]], 2)
@@ -59,11 +65,12 @@ def pipeline(x: Tensor, p: Tensor, rng: Rng) -> Tensor:
         )
 
 
-def _geometry(p: Tensor, rng: Rng, n: int, height: int, width: int) -> Tensor:
+def _geometry(p: Tensor, numbers: Tensor, height: int, width: int) -> Tensor:
     """For each image the matrix (N, 3, 3) from a place in the result to one in the image, in pixels from its centre."""
-    chosen = rng.rand(n, 8) < p
-    once = rng.rand(n, 2) < 1 - (1 - p).clamp_min(0).sqrt()  # two rotations, at least one of them with probability p
-    uniform, normal = rng.rand(n, 6), rng.randn(n, 4)
+    choices, rotations, uniform, normal = torch.split(numbers, [8, 2, 6, 4], 1)
+    chosen = choices < p
+    once = rotations < 1 - (1 - p).clamp_min(0).sqrt()  # two rotations, at least one of them with probability p
+    sides = _sides(height, width, p.device)
     zero, one = torch.zeros_like(uniform[:, 0]), torch.ones_like(uniform[:, 0])
 
     def drawn(i: int, values: Tensor, neutral: Tensor) -> Tensor:
@@ -71,42 +78,50 @@ def _geometry(p: Tensor, rng: Rng, n: int, height: int, width: int) -> Tensor:
 
     mirrored = drawn(0, 1 - 2 * (uniform[:, 0] * 2).floor(), one)
     turned = drawn(1, (uniform[:, 1] * 4).floor() * (math.pi / 2), zero)
-    whole = [((uniform[:, i] * 2 - 1) * SHIFT * size).round() * chosen[:, 2] for i, size in ((2, width), (3, height))]
+    whole = ((uniform[:, 2:4] * 2 - 1) * SHIFT * sides).round() * chosen[:, 2:3]
     scaled = drawn(3, torch.exp2(-normal[:, 0] * SCALE), one)
-    angles = ((uniform[:, 4:6] * 2 - 1) * math.pi * once).unbind(1)
+    angles = (uniform[:, 4:6] * 2 - 1) * math.pi * once
     stretched = drawn(4, torch.exp2(-normal[:, 1] * SCALE), one)
-    fractional = [normal[:, i] * SHIFT * size * chosen[:, 5] for i, size in ((2, width), (3, height))]
-    return (
-        _scaling(mirrored, one)
-        @ _rotation(turned)
-        @ _translation(*whole)
-        @ _scaling(scaled, scaled)
-        @ _rotation(angles[0])
-        @ _scaling(stretched, 1 / stretched)
-        @ _rotation(angles[1])
-        @ _translation(*fractional)
+    fractional = normal[:, 2:4] * SHIFT * sides * chosen[:, 5:6]
+    # Matrices of one kind together: each kernel has little to do, and costs a GPU as much to start as a large one.
+    mirror, scale, stretch = _scaling(
+        torch.stack([mirrored, scaled, stretched]), torch.stack([one, scaled, 1 / stretched])
     )
+    turn, first, second = _rotation(torch.stack([turned, *angles.unbind(1)]))
+    shift, fraction = _translation(*torch.stack([whole, fractional]).unbind(2))
+    geometry: Tensor = mirror @ turn @ shift @ scale @ first @ stretch @ second @ fraction
+    return geometry
+
+
+@lru_cache(maxsize=16)
+def _sides(height: int, width: int, device: torch.device) -> Tensor:
+    return torch.tensor([float(width), float(height)]).to(device)
+
+
+def _matrices(*entries: Tensor) -> Tensor:
+    """Tensors (...) of the nine entries, row by row, as matrices (..., 3, 3)."""
+    return torch.stack(entries, -1).view(*entries[0].shape, 3, 3)
 
 
 def _scaling(x: Tensor, y: Tensor) -> Tensor:
-    return torch.diag_embed(torch.stack([x, y, torch.ones_like(x)], 1))
+    zero, one = torch.zeros_like(x), torch.ones_like(x)
+    return _matrices(x, zero, zero, zero, y, zero, zero, zero, one)
 
 
 def _rotation(angle: Tensor) -> Tensor:
     cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
-    rows = [[cos, -sin, zero], [sin, cos, zero], [zero, zero, one]]
-    return torch.stack([torch.stack(row, 1) for row in rows], 1)
+    return _matrices(cos, -sin, zero, sin, cos, zero, zero, zero, one)
 
 
 def _translation(x: Tensor, y: Tensor) -> Tensor:
     zero, one = torch.zeros_like(x), torch.ones_like(x)
-    rows = [[one, zero, -x], [zero, one, -y], [zero, zero, one]]
-    return torch.stack([torch.stack(row, 1) for row in rows], 1)
+    return _matrices(one, zero, -x, zero, one, -y, zero, zero, one)
 
 
-def _colour(p: Tensor, rng: Rng, n: int, colourful: bool) -> Tensor:
+def _colour(p: Tensor, numbers: Tensor, colourful: bool) -> Tensor:
     """For each image the matrix (N, 4, 4) of its colours (red, green, blue, 1)."""
-    chosen, uniform, normal = rng.rand(n, 5, 1, 1) < p, rng.rand(n, 2, 1, 1), rng.randn(n, 3, 1, 1)
+    choices, uniform, normal = torch.split(numbers[:, :, None, None], [5, 2, 3], 1)
+    chosen = choices < p
     unit, constant, grey, white, cross = _colours(p.device)
     brightness = unit + white * (normal[:, 0] * BRIGHTNESS * chosen[:, 0])
     contrast = constant + (unit - constant) * torch.exp2(normal[:, 1] * CONTRAST * chosen[:, 1])
@@ -145,17 +160,17 @@ def _transform(x: Tensor, geometry: Tensor) -> Tensor:
     )
     places = torch.stack([right.expand(len(down), -1), down[:, None].expand(-1, len(right))], 2).view(-1, 2)
     places = places.to(x.dtype) @ geometry[:, :2, :2].mT + geometry[:, None, :2, 2]
-    grid = torch.stack([_position(places[..., i], size) for i, size in ((0, width), (1, height))], 2)
+    grid = _position(places, _sides(height, width, x.device).to(x.dtype))
     moved: Tensor = _Sampled.apply(large, grid.view(len(x), len(down), len(right), 2))
     return reduce_rows @ moved @ reduce_columns.T
 
 
-def _position(place: Tensor, size: int) -> Tensor:
-    """Where a place, in pixels from the centre, is in an enlarged row, from -1 to 1 as `grid_sample` counts. What lies
-    beyond its ends is mirrored at the centres of the outermost pixels."""
-    last, end = size - 1, 2 * size + EXTRA - 1
+def _position(place: Tensor, sides: Tensor) -> Tensor:
+    """Where places (..., 2), in pixels from the centre, are in enlarged rows and columns, from -1 to 1 as `grid_sample`
+    counts. What lies beyond their ends is mirrored at the centres of the outermost pixels."""
+    last, end = sides - 1, 2 * sides + (EXTRA - 1)
     pixel = place + last / 2
-    mirrored = pixel % max(2 * last, 1)
+    mirrored = pixel % (2 * last).clamp_min(1)
     mirrored = torch.minimum(mirrored, 2 * last - mirrored)
     row = 2 * pixel + CENTRE
     row = torch.where((row < 0) | (row > end), 2 * mirrored + CENTRE, row)

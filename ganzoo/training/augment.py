@@ -2,13 +2,14 @@
 https://arxiv.org/abs/2006.10738, section 3 and the settings in its appendix), and ADA."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ganzoo.errors import ConfigError, did_you_mean
-from ganzoo.rng import Rng
-from ganzoo.training.ada import pipeline
+from ganzoo.rng import Rng, to_device
+from ganzoo.training.ada import draw, pipeline
 
 ADA = "ada"
 UPDATES = 4
@@ -22,47 +23,70 @@ HOLE = 1 / 2
 """The side of the square that cutout clears, as a fraction of the image's side."""
 
 
-def _color(x: Tensor, rng: Rng) -> Tensor:
+class Policy(NamedTuple):
+    """A policy of DiffAugment.
+
+    Attributes:
+        draw: draws its numbers (N, K) for images of this shape.
+        apply: changes images (N, C, H, W) by these numbers.
+    """
+
+    draw: Callable[[Rng, torch.Size], Tensor]
+    apply: Callable[[Tensor, Tensor], Tensor]
+
+
+def _draw_color(rng: Rng, shape: torch.Size) -> Tensor:
+    return torch.cat([rng.rand(shape[0], 1) for _ in range(3 if shape[1] > 1 else 2)], 1)
+
+
+def _color(x: Tensor, numbers: Tensor) -> Tensor:
     """Shift the brightness by -0.5 to 0.5, and scale the saturation by 0 to 2 and the contrast by 0.5 to 1.5."""
-    n = len(x)
-    x = x + rng.rand(n, 1, 1, 1) - 0.5
+    brightness, *saturation, contrast = numbers[:, :, None, None, None].unbind(1)
+    x = x + brightness - 0.5
     mean = x.mean(1, keepdim=True)
-    x = (x - mean) * (2 * rng.rand(n, 1, 1, 1)) + mean if x.shape[1] > 1 else x
+    x = (x - mean) * (2 * saturation[0]) + mean if saturation else x
     mean = x.mean((1, 2, 3), keepdim=True)
-    return (x - mean) * (rng.rand(n, 1, 1, 1) + 0.5) + mean
+    return (x - mean) * (contrast + 0.5) + mean
 
 
-def _translation(x: Tensor, rng: Rng) -> Tensor:
+def _draw_translation(rng: Rng, shape: torch.Size) -> Tensor:
+    """The shifts down and to the right."""
+    largest = [int(size * SHIFT + 0.5) for size in shape[2:]]
+    return torch.cat([rng.randint(2 * most + 1, shape[0], 1) - most for most in largest], 1).float()
+
+
+def _translation(x: Tensor, shifts: Tensor) -> Tensor:
     """Shift by up to an eighth of the side in each direction, and fill with zeros."""
-    rows, columns = (_shifted_indices(x, size, rng) for size in x.shape[2:])
+    # For each sample and each row, the row of the padded image to take, (N, size).
+    rows, columns = (
+        (torch.arange(1.0, size + 1, device=x.device) + shift).clamp(0, size + 1).long()
+        for size, shift in zip(x.shape[2:], shifts[:, :, None].unbind(1), strict=True)
+    )
     padded = torch.nn.functional.pad(x, (1, 1, 1, 1))
     n = torch.arange(len(x), device=x.device)[:, None, None]
     return padded.permute(0, 2, 3, 1)[n, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def _shifted_indices(x: Tensor, size: int, rng: Rng) -> Tensor:
-    """For each sample and each row, the row of the padded image to take, (N, size)."""
-    largest = int(size * SHIFT + 0.5)
-    shift = rng.randint(2 * largest + 1, len(x), 1) - largest
-    return (torch.arange(size, device=x.device) + shift + 1).clamp(0, size + 1)
+def _draw_cutout(rng: Rng, shape: torch.Size) -> Tensor:
+    """The first row and the first column of the square."""
+    holes = [(size, int(size * HOLE + 0.5)) for size in shape[2:]]
+    return torch.cat([rng.randint(size + (1 - hole % 2), shape[0], 1) - hole // 2 for size, hole in holes], 1).float()
 
 
-def _cutout(x: Tensor, rng: Rng) -> Tensor:
+def _cutout(x: Tensor, starts: Tensor) -> Tensor:
     """Clear a square of half the side. Its centre is anywhere in the image, so part of it may lie outside."""
-    keep = torch.ones((), device=x.device, dtype=torch.bool)
-    for dimension, size in ((2, x.shape[2]), (3, x.shape[3])):
-        hole = int(size * HOLE + 0.5)
-        start = rng.randint(size + (1 - hole % 2), len(x), 1) - hole // 2
-        position = torch.arange(size, device=x.device)
-        inside = (position >= start) & (position < start + hole)
-        keep = keep & inside.view(len(x), *(size if d == dimension else 1 for d in (1, 2, 3)))
-    return x * ~keep
+    inside = []
+    for size, start in zip(x.shape[2:], starts.unbind(1), strict=True):
+        position = torch.arange(float(size), device=x.device) - start[:, None]
+        inside.append((position >= 0) & (position < int(size * HOLE + 0.5)))
+    rows, columns = inside
+    return x * ~(rows[:, None, :, None] & columns[:, None, None, :])
 
 
-POLICIES: dict[str, Callable[[Tensor, Rng], Tensor]] = {
-    "color": _color,
-    "translation": _translation,
-    "cutout": _cutout,
+POLICIES: dict[str, Policy] = {
+    "color": Policy(_draw_color, _color),
+    "translation": Policy(_draw_translation, _translation),
+    "cutout": Policy(_draw_cutout, _cutout),
 }
 
 
@@ -121,8 +145,13 @@ class Augmentation:
         Returns:
             Images (N, C, H, W), which may leave [-1, 1].
         """
-        for name in self.policies:
-            x = pipeline(x, self.p, rng) if name == ADA else POLICIES[name](x, rng)
+        if not self.policies:
+            return x
+        host = rng.on("cpu")
+        drawn = [draw(host, len(x)) if name == ADA else POLICIES[name].draw(host, x.shape) for name in self.policies]
+        numbers = to_device(torch.cat(drawn, 1), rng.device)  # in one copy
+        for name, own in zip(self.policies, torch.split(numbers, [part.shape[1] for part in drawn], 1), strict=True):
+            x = pipeline(x, self.p, own) if name == ADA else POLICIES[name].apply(x, own)
         return x
 
     @torch.no_grad()

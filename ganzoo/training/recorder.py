@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ganzoo.data.dataset import Data
 from ganzoo.evaluation.evaluator import Evaluator
@@ -91,14 +92,16 @@ class Recorder:
             TrainingError: a mean is NaN or infinite.
         """
         state, now = self.state, time.perf_counter()
-        means = state.means.read()
+        varied: dict[str, Tensor] = {}
+        if batch.fakes is not None and len(batch.fakes) > 1:
+            varied["diversity"] = diversity(batch.fakes, batch.real)
+        means = state.means.read(**varied)
+        spread = {key: means.pop(key) for key in varied}
         if broken := [key for key, mean in means.items() if not math.isfinite(mean)]:
             raise not_finite(broken[0], state.step, self.folder)
         images = (state.step - self._logged_step) * self.config.batch_size * self.config.n_critic
         speed = images / (now - self._logged_at)
-        self.entry = {"step": state.step, **means, "images_per_second": speed, "seconds": state.seconds}
-        if batch.fakes is not None and len(batch.fakes) > 1:
-            self.entry["diversity"] = diversity(batch.fakes, batch.real).item()
+        self.entry = {"step": state.step, **means, "images_per_second": speed, "seconds": state.seconds, **spread}
         if self.due(self.config.eval_every) and self.evaluator is not None:
             self._measure(self.evaluator)
         self._logged_at, self._logged_step = time.perf_counter(), state.step

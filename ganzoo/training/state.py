@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ganzoo.devices import to_host
 from ganzoo.errors import CheckpointError, ConfigError, TrainingError
 from ganzoo.sampling.classes import class_names, name_classes
 from ganzoo.sampling.examples import Examples
@@ -43,9 +44,10 @@ class Means:
             self.totals[key] = self.totals[key] + value if key in self.totals else value
             self.counts[key] = self.counts.get(key, 0) + 1
 
-    def read(self) -> dict[str, float]:
-        """The means since the last call."""
-        means = {key: total.item() / self.counts[key] for key, total in self.totals.items()}
+    def read(self, **values: Tensor) -> dict[str, float]:
+        """The means since the last call, and these scalars."""
+        read = to_host({**self.totals, **values})
+        means = {key: value.item() / (1 if key in values else self.counts[key]) for key, value in read.items()}
         self.totals.clear()
         self.counts.clear()
         return means
@@ -169,11 +171,11 @@ class State:
         Raises:
             TrainingError: one of them is NaN or infinite.
         """
-        broken = [key for key, total in self.means.totals.items() if not math.isfinite(total.item())]
+        finite = {("logged", key): total.isfinite() for key, total in self.means.totals.items()}
         for name, module in self.modules.items():
-            if not all(p.isfinite().all() for p in module.parameters()):
-                broken.append(name)
-        if broken:
+            if parts := [p.isfinite().all() for p in module.parameters()]:
+                finite["network", name] = torch.stack(parts).all()
+        if broken := [name for (_, name), fine in to_host(finite).items() if not fine]:
             raise not_finite(broken[0], self.step, folder)
 
     def save(self, folder: Path) -> None:

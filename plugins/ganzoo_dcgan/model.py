@@ -7,11 +7,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, one_hot
-from torch.nn.utils.parametrizations import spectral_norm
 
 from ganzoo import ConfigError
 from ganzoo_dcgan.foreign import WIDEST as WIDEST  # other plugins import it from here
 from ganzoo_dcgan.foreign import generator_from_foreign
+from ganzoo_dcgan.spectral import SpectralNorms
 
 NORMS = ("batch", "spectral")
 
@@ -224,12 +224,13 @@ class Discriminator(nn.Module):
         if num_classes is not None:
             self.embed = ClassEmbedding(num_classes, self.num_features)
             nn.init.normal_(self.embed.weight, 0.0, 0.02)
+        self.spectral = None
         if norm == "spectral":
-            for layer in self.modules():
-                if isinstance(layer, nn.Conv2d | nn.Embedding):
-                    spectral_norm(layer)
+            self.spectral = SpectralNorms(m for m in self.modules() if isinstance(m, nn.Conv2d | nn.Embedding))
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        if self.spectral is not None:
+            self.spectral.update()
         *body, score = self.layers
         for layer in body:
             images = layer(images)

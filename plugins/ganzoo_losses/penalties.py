@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ganzoo import Batch, Penalty
+from ganzoo_stylegan2.layers import uniform_like
 
 Discriminator = Callable[[Tensor], Tensor]
 
@@ -59,11 +60,16 @@ class R2(Penalty):
 class Dragan(Penalty):
     """w E(||grad D(x')|| - 1)^2 at points near real items (Kodali et al. 2017, section 2.3, w = 10), perturbed as in
     the authors' code: x' = x + a s u / 2, where s is the standard deviation of all values of the batch, u ~ U[0, 1] for
-    each value and a ~ U[0, 1] for each item."""
+    each value and a ~ U[0, 1] for each item.
+
+    The device computes u from a seed for each item, with the same bits everywhere: as many numbers as the images have
+    pixels took the host longer to draw than small networks take for a step."""
 
     weight = 10.0
 
     def __call__(self, d: Discriminator, real: Tensor, fake: Tensor, *, batch: Batch) -> Tensor:
-        noise = batch.whole_real().std(correction=0) / 2 * batch.rng.rand(*real.shape)
+        seeds = batch.rng.randint(1 << 32, len(real))
+        uniform = uniform_like(seeds, 0, real[0].numel()).view(real.shape)
+        noise = batch.whole_real().std(correction=0) / 2 * uniform
         near = real + batch.rng.rand(*_per_item(real)) * noise
         return self.weight * (gradient_norm(d, near) - 1).square().mean()

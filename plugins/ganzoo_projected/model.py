@@ -2,28 +2,22 @@
 network's features, and the light generator of Liu et al. 2021 (Towards Faster and Stabilized GAN Training for
 High-fidelity Few-shot Image Synthesis, https://arxiv.org/abs/2101.04775)."""
 
-import difflib
-import hashlib
-import logging
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
-from torch.nn.utils.parametrizations import spectral_norm
 
-from ganzoo import ConfigError, HubError, WeightsError, fetch_file
+from ganzoo import ConfigError, WeightsError
 from ganzoo_dcgan.model import ClassEmbedding, stages
+from ganzoo_dcgan.spectral import SpectralNorms
+from ganzoo_projected.backbone import SCALES, digest, folded, load, outline
 from ganzoo_projected.resize import Resize, average, bilinear
 
 WIDEST = 8
 """The channel count doubles at each halving of the resolution, up to this many times `width`."""
-SCALES = 4
 SIDE = 4
 """The smallest side of a head's map of logits, unless its features are smaller already."""
 
@@ -159,7 +153,7 @@ class Discriminator(nn.Module):
             raise ConfigError(f"{backbone} takes images of 1 or 3 channels, not {channels}: leave --pack out")
         self.stored = {"weights": weights if weights == "random" else None}
         self.backbone, self.weights, self.resolution = backbone, weights, resolution
-        shapes, self.scales, mean, std = _outline(backbone, resolution)
+        shapes, self.scales, mean, std = outline(backbone, resolution)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("weights_digest", torch.zeros(32, dtype=torch.uint8))
@@ -181,12 +175,14 @@ class Discriminator(nn.Module):
                 halve = side >= 2 * SIDE
                 after = min(2 * wide, WIDEST * width) if halve else wide
                 down = nn.Conv2d(wide, after, 4, stride=2, padding=1, bias=False) if halve else _convolution(wide, wide)
-                layers += [spectral_norm(down), nn.BatchNorm2d(after), nn.LeakyReLU(0.2, inplace=True)]
+                layers += [down, nn.BatchNorm2d(after), nn.LeakyReLU(0.2, inplace=True)]
                 wide, side = after, (side // 2 if halve else side)
             self.heads.append(nn.Sequential(*layers))
-            self.scores.append(spectral_norm(_convolution(wide, 1)))
+            self.scores.append(_convolution(wide, 1))
             if num_classes is not None:
-                self.embeds.append(spectral_norm(ClassEmbedding(num_classes, wide)))
+                self.embeds.append(ClassEmbedding(num_classes, wide))
+        trained = (module for part in (self.heads, self.scores, self.embeds) for module in part.modules())
+        self.spectral = SpectralNorms(m for m in trained if isinstance(m, nn.Conv2d | nn.Embedding))
 
     def prepare(self) -> None:
         """Load the backbone, unless that has been done. The first call of this network does so too.
@@ -197,14 +193,16 @@ class Discriminator(nn.Module):
                 discriminator was trained on.
         """
         if not self.frozen:
-            net = _load(self.backbone, self.weights)
-            self._compare(net)
-            self.weights_digest.copy_(_digest(net))
-            net.to(self.mean.device)
-            self.frozen.append(net)
+            net = load(self.backbone, self.weights)
+            self.digest = digest(net)
+            self._compare()
+            self.weights_digest.copy_(self.digest)
+            images = torch.randn(2, 3, self.resolution, self.resolution, generator=torch.Generator().manual_seed(0))
+            self.frozen.append(folded(net, images).to(self.mean.device))
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         self.prepare()
+        self.spectral.update()
         with torch.autocast(images.device.type, enabled=False):  # pixels keep their precision
             images = self.resize(images)
         # [-1, 1] to the backbone's own scale
@@ -221,7 +219,8 @@ class Discriminator(nn.Module):
                 logits = logits + (x * self.embeds[i](labels)[:, :, None, None]).sum(1, keepdim=True)
             maps.append(logits)
         side = max(logits.shape[-1] for logits in maps)
-        return torch.cat([interpolate(logits, (side, side)).flatten(1) for logits in maps], 1)
+        maps = [logits if logits.shape[-1] == side else interpolate(logits, (side, side)) for logits in maps]
+        return torch.cat([logits.flatten(1) for logits in maps], 1)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Discriminator":
         for net in self.frozen:
@@ -231,118 +230,13 @@ class Discriminator(nn.Module):
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
-        for net in self.frozen:
-            self._compare(net)
+        if self.frozen:
+            self._compare()
 
-    def _compare(self, net: nn.Module) -> None:
-        if self.weights_digest.any() and not torch.equal(self.weights_digest.cpu(), _digest(net)):
+    def _compare(self) -> None:
+        if self.weights_digest.any() and not torch.equal(self.weights_digest.cpu(), self.digest):
             where = {None: "its published weights", "random": "random weights"}.get(self.weights, self.weights)
             raise WeightsError(
                 f"this discriminator was trained on other weights of {self.backbone} than {where}: name the file of "
                 "the right ones by --set discriminator.weights=FILE"
             )
-
-
-def _digest(net: nn.Module) -> Tensor:
-    """The SHA-256 of a network's tensors, (32,) uint8."""
-    digest = hashlib.sha256()
-    for tensor in net.state_dict().values():
-        digest.update(tensor.cpu().contiguous().numpy().data)
-    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
-
-
-def _outline(name: str, resolution: int) -> tuple[list[tuple[int, int]], list[int], Any, Any]:
-    """Of a timm model: channels and side of its features at the last four scales, largest first; their indices in its
-    list of features; mean and standard deviation of the images it was trained on.
-
-    Raises:
-        ConfigError: an unknown model, or one without such features at that resolution.
-    """
-    import timm
-
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "timm.list_models() lists them"
-        raise ConfigError(f"timm has no model {name!r} for discriminator.backbone: {hint}")
-    try:
-        with torch.device("meta"):
-            net: Any = timm.create_model(name, features_only=True).eval()
-            shapes = [tuple(x.shape[1:]) for x in net(torch.empty(1, 3, resolution, resolution))]
-    except Exception as error:
-        cause = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(
-            f"{name} gives no features for images of {resolution} pixels ({cause}): choose another "
-            "discriminator.resolution, or a discriminator.backbone such as tf_efficientnet_lite0 or resnet18"
-        ) from error
-    last = {shape[1]: i for i, shape in enumerate(shapes)}  # of several maps of one size, the last
-    scales = [i for _, i in sorted(last.items(), reverse=True)][-SCALES:]
-    if len(scales) < SCALES or [shape[0] for shape in shapes] != net.feature_info.channels():
-        listing = ", ".join("x".join(map(str, shape)) for shape in shapes)
-        raise ConfigError(
-            f"{name} at {resolution} pixels gives features of shapes {listing}, but they must be channels first and at "
-            f"{SCALES} sizes: choose a convolutional discriminator.backbone such as tf_efficientnet_lite0 or resnet18"
-        )
-    mean, std = net.pretrained_cfg["mean"], net.pretrained_cfg["std"]
-    return [shapes[i][:2] for i in scales], scales, mean, std
-
-
-def _load(name: str, weights: str | None) -> nn.Module:
-    """The feature extractor of a timm model, frozen, in evaluation mode, on the CPU. torch's random state is unchanged.
-
-    Raises:
-        HubError: the weights cannot be fetched.
-        WeightsError: they cannot be read, or are of another model.
-    """
-    import timm
-
-    logger = logging.getLogger("timm")
-    level = logger.level
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        if weights == "random":
-            net: Any = timm.create_model(name, features_only=True)
-        else:
-            source = {"state_dict": _tensors(name, weights)}
-            try:
-                timm.create_model(name, pretrained=True, pretrained_cfg_overlay=source)  # all tensors must fit
-                logger.setLevel(logging.ERROR)  # it warns about the classifier, which a feature extractor lacks
-                net = timm.create_model(name, features_only=True, pretrained=True, pretrained_cfg_overlay=source)
-            except (RuntimeError, KeyError) as error:
-                cause = " ".join(str(error).split())[:300]
-                raise WeightsError(
-                    f"{weights or 'the Hub'} does not hold the weights of timm's {name}: {cause}"
-                ) from error
-            finally:
-                logger.setLevel(level)
-            net.pretrained_cfg.pop("state_dict", None)
-    extractor: nn.Module = net.eval().requires_grad_(False)
-    return extractor
-
-
-def _tensors(name: str, weights: str | None) -> dict[str, Tensor]:
-    """The weights of a timm model, from this file or, if it is None, from the Hub.
-
-    Raises:
-        HubError: they cannot be fetched.
-        WeightsError: the file cannot be read.
-    """
-    import timm
-
-    path = Path(weights or "").expanduser()
-    if weights is None:
-        config: Any = timm.get_pretrained_cfg(name)
-        file = config.hf_hub_filename or "model.safetensors"
-        local = "name a safetensors file of its weights by --set discriminator.weights=FILE"
-        if not config.hf_hub_id or not file.endswith(".safetensors"):
-            raise HubError(f"the Hub has no safetensors file of timm's {name}: {local}")
-        try:
-            path = fetch_file(config.hf_hub_id, file)
-        except HubError as error:
-            raise HubError(
-                f"{error}, and the discriminator's backbone {name} needs its weights: {local}, or train once with a "
-                "connection, which leaves them in the Hub's cache"
-            ) from error
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"the weights {path} of {name} cannot be read as safetensors: {error}") from error

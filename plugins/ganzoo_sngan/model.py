@@ -7,10 +7,10 @@ from itertools import pairwise
 
 from torch import Tensor, addcmul, nn
 from torch.nn.functional import avg_pool2d, conv2d, conv_transpose2d, interpolate
-from torch.nn.utils.parametrizations import spectral_norm
 
 from ganzoo import ConfigError
 from ganzoo_dcgan.model import ClassEmbedding, stages
+from ganzoo_dcgan.spectral import SpectralNorms
 from ganzoo_sngan.foreign import discriminator_from_foreign, generator_from_foreign
 
 FORMS = (4, 6, 7), 2
@@ -234,12 +234,13 @@ class Discriminator(nn.Module):
         self.blocks = nn.Sequential(*blocks, nn.ReLU(inplace=True))
         self.score = nn.Linear(widths[-1], 1)
         self.embed = None if num_classes is None else ClassEmbedding(num_classes, widths[-1])
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding):
-                _initialise(layer)
-                spectral_norm(layer)
+        layers = [layer for layer in self.modules() if isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding)]
+        for layer in layers:
+            _initialise(layer)
+        self.spectral = SpectralNorms(layers)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        self.spectral.update()
         features = self.blocks(images).sum((2, 3))
         logits: Tensor = self.score(features).squeeze(1)
         if self.embed is not None:

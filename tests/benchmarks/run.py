@@ -27,11 +27,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import launches
 from recording import recording
 from sides import CASES, WARM_UP, Case, Worker
 
 HERE = Path(__file__).parent
-SECTIONS = ("stylegan2", "startup", "processes", "recording")
+SECTIONS = ("stylegan2", "startup", "processes", "recording", "launches")
 VARIANTS = ("fp32", "bf16", "compiled")
 MARKS = ("<!-- bench -->\n", "<!-- /bench -->\n")
 MB = 1e6
@@ -347,6 +348,9 @@ def markdown(result: dict[str, Any]) -> Iterator[str]:
             f"{spread(found['ratios'])} times as many."
         )
     yield from recording_lines(result["recording"]) if result.get("recording") else ()
+    if rows := result.get("launches"):
+        yield ""
+        yield from launches.table(rows)
 
 
 def recording_lines(found: dict[str, dict[str, float]]) -> Iterator[str]:
@@ -432,6 +436,8 @@ def main() -> None:
             result["processes"] = processes(options)
         if "recording" in options.only:
             result["recording"] = recording(options.quick)
+        if "launches" in options.only:
+            result["launches"] = launches.count_all(launches.cases())
     finally:  # what was measured before an error or Ctrl-C took long enough
         lines = list(markdown(result))
         print("\n".join(lines))

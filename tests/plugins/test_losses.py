@@ -9,6 +9,7 @@ import ganzoo
 from ganzoo import Batch, Rng
 from ganzoo.zoo.networks import resolve
 from ganzoo.zoo.plugins import registry
+from ganzoo_stylegan2.layers import uniform_like
 
 LN2 = math.log(2)
 LN3 = math.log(3)
@@ -159,7 +160,7 @@ def test_gp_looks_between_real_and_fake_at_one_epsilon_a_sample():
 
 
 class GivenNumbers:
-    """A stream that hands out given numbers in [0, 1] instead of random ones, by the shape of the draw."""
+    """A stream that hands out given numbers instead of random ones, by the shape of the draw."""
 
     def __init__(self, *draws):
         self.draws = {tuple(draw.shape): draw for draw in draws}
@@ -167,16 +168,15 @@ class GivenNumbers:
     def rand(self, n, *shape):
         return self.draws[(n, *shape)]
 
+    def randint(self, high, n, *shape):
+        assert high == 2**32
+        return self.draws[(n, *shape)]
 
-# The values 0, 0, 8, 8 have the mean 4 and the standard deviation s = 4. With x' = x + a s u / 2:
-#   item 1: x' = (0, 0) + 0.5   * 2 * (0.5, 1.0) = (0.5, 1.0)
-#   item 2: x' = (8, 8) + 0.625 * 2 * (0.4, 0.6) = (8.5, 8.75)
-# D(x) = |x - c|^2 / 2 with c = (3.5, 5) has the gradient x - c there:
-#   item 1: (-3, -4), of norm 5, and (5 - 1)^2 = 16
-#   item 2: (5, 3.75), of norm 6.25, and (6.25 - 1)^2 = 27.5625
-# Their mean is 21.78125, and the weight is 10.
+
+# The values 0, 0, 8, 8 have the mean 4 and the standard deviation s = 4, so x' = x + 2 a u, where the numbers u are
+# those of these seeds. D(x) = |x - c|^2 / 2 with c = (3.5, 5) has the gradient x - c there.
 DRAGAN_REAL = [[0.0, 0.0], [8.0, 8.0]]
-DRAGAN_U = [[0.5, 1.0], [0.4, 0.6]]
+DRAGAN_SEEDS = [7, 2**32 - 1]
 DRAGAN_A = [[0.5], [0.625]]
 
 
@@ -184,20 +184,54 @@ def around_a_point(x):
     return (x - torch.tensor([3.5, 5.0])).square().sum(1) / 2
 
 
+def dragan_by_hand():
+    """The penalty of each item."""
+    penalties = []
+    numbers = uniform_like(torch.tensor(DRAGAN_SEEDS), 0, 2).tolist()
+    for x, a, u in zip(DRAGAN_REAL, DRAGAN_A, numbers, strict=True):
+        gradient = [x[i] + 2 * a[0] * u[i] - c for i, c in enumerate((3.5, 5.0))]
+        penalties.append(10 * (math.hypot(*gradient) - 1) ** 2)
+    return penalties
+
+
 def test_dragan_by_hand():
-    real, u, a = (torch.tensor(values) for values in (DRAGAN_REAL, DRAGAN_U, DRAGAN_A))
-    batch = Batch(real, torch.zeros(2, 1), 0, GivenNumbers(u, a))
-    for options, value in (({}, 217.8125), ({"weight": 2.0}, 43.5625)):
+    real, seeds, a = (torch.tensor(values) for values in (DRAGAN_REAL, DRAGAN_SEEDS, DRAGAN_A))
+    batch = Batch(real, torch.zeros(2, 1), 0, GivenNumbers(seeds, a))
+    mean = sum(dragan_by_hand()) / 2
+    for options, value in (({}, mean), ({"weight": 2.0}, mean / 5)):
         penalty = make("penalties", "dragan", **options)
         assert penalty(around_a_point, real, torch.full((2, 2), 1e6), batch=batch).item() == pytest.approx(value)
 
 
 def test_dragan_takes_the_deviation_of_the_whole_batch():
-    """Of item 1 alone, which is a part of the batch above, the penalty is 10 * 16."""
-    real, u, a = (torch.tensor(values) for values in (DRAGAN_REAL, DRAGAN_U, DRAGAN_A))
-    part = Batch(real[:1], torch.zeros(1, 1), 0, GivenNumbers(u[:1], a[:1]), whole=lambda: real)
+    """Of item 1 alone, which is a part of the batch above, the penalty is that of item 1."""
+    real, seeds, a = (torch.tensor(values) for values in (DRAGAN_REAL, DRAGAN_SEEDS, DRAGAN_A))
+    part = Batch(real[:1], torch.zeros(1, 1), 0, GivenNumbers(seeds[:1], a[:1]), whole=lambda: real)
     value = make("penalties", "dragan")(around_a_point, real[:1], real[:1], batch=part)
-    assert value.item() == pytest.approx(160.0)
+    assert value.item() == pytest.approx(dragan_by_hand()[0])
+
+
+def test_the_noise_of_dragan_is_uniform_and_that_of_each_item_by_itself():
+    """Of a batch in two parts too, and little is drawn on the host: a seed and a factor for each item."""
+
+    def noise(part, parts):
+        points = []
+        batch = Batch(real[: 8 // parts], torch.zeros(8 // parts, 1), 0, Rng(0, 0, "d0", part=part, parts=parts),
+                      whole=lambda: real)  # fmt: skip
+        make("penalties", "dragan")(lambda x: points.append(x) or x.flatten(1).sum(1), batch.real, None, batch=batch)
+        return points[0].detach() / (real.std(correction=0) / 2) - batch.real / (real.std(correction=0) / 2)
+
+    real = torch.zeros(8, 3, 64, 64)
+    real[:, :, ::2] = 1
+    whole = noise(0, 1)
+    assert torch.allclose(whole, torch.cat([noise(0, 2), noise(1, 2)]), atol=1e-6)
+    factors = Rng(0, 0, "d0")
+    factors.randint(2**32, 8)
+    uniform = whole / factors.rand(8, 1, 1, 1)
+    assert -1e-4 < uniform.min() < 0.001
+    assert 0.999 < uniform.max() < 1.0001
+    assert torch.allclose(uniform.mean((1, 2, 3)), torch.full((8,), 0.5), atol=0.01)
+    assert torch.corrcoef(uniform.flatten(1)).fill_diagonal_(0).abs().max() < 0.05
 
 
 def test_gp_by_hand():

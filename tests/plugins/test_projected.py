@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.nn.functional import interpolate
 
 import ganzoo
@@ -16,6 +17,7 @@ from ganzoo import ConfigError, WeightsError
 from ganzoo.store import runs
 from ganzoo.store.manifest import read_config, read_json
 from ganzoo.store.models import load_network
+from ganzoo_projected import backbone
 from ganzoo_projected.resize import Resize, average, bilinear
 
 SMALL = offline.SETTINGS["projected"]["discriminator"]
@@ -72,6 +74,51 @@ def test_other_backbones(name, tmp_path):
     _, d = networks(backbone=name, weights=write(tmp_path / "other.safetensors", name))
     images = torch.rand(2, 1, 28, 28) * 2 - 1
     assert d(images).shape == (2, 64)
+
+
+def lively(name):
+    """An extractor whose BatchNorms have statistics as of a trained network."""
+    net = backbone.load(name, "random")
+    torch.manual_seed(0)
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        nn.init.normal_(norm.running_mean, std=0.1)
+        for tensor, low in ((norm.running_var, 0.5), (norm.weight, 0.5), (norm.bias, -0.5)):
+            nn.init.uniform_(tensor, low, low + 1)
+    return net, len(norms)
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "tf_efficientnet_lite0", "densenet121"])
+def test_norms_are_folded_into_the_convolutions_before_them(name):
+    net, count = lively(name)
+    images = torch.randn(2, 3, 64, 64)
+    folded = backbone.folded(net, images)
+    left = sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    assert left == (62 if name == "densenet121" else 0) < count  # where they come before the convolutions
+    images.requires_grad_()
+    for mine, theirs in zip(folded(images), net(images), strict=True):
+        assert (mine - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+        gradients = [torch.autograd.grad(features.sum(), images, retain_graph=True)[0] for features in (mine, theirs)]
+        assert torch.allclose(*gradients, rtol=1e-3, atol=1e-4 * float(gradients[1].abs().max()))
+
+
+class Branching(nn.Module):
+    """A network that also uses what its convolution gives before the norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.norm.running_var.fill_(4.0)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return [self.norm(y), y]
+
+
+def test_a_network_that_cannot_be_folded_stays_as_it_is():
+    net = Branching().eval()
+    assert backbone.folded(net, torch.randn(2, 3, 8, 8)) is net
+    assert isinstance(net.norm, nn.BatchNorm2d)
 
 
 @pytest.mark.parametrize("size", [8, 28, 64, 112])
@@ -187,10 +234,14 @@ def test_training_leaves_the_backbone_and_the_projections_alone(file):
     d = run.discriminator
     whole = load_file(file)
     net = d.frozen[0]
+    fresh = networks(14, weights=file)[1]
+    fresh.prepare()
     assert not net.training
     assert not any(p.requires_grad for p in net.parameters())
+    untouched = fresh.frozen[0].state_dict()
+    assert net.state_dict().keys() == untouched.keys()
     for key, value in net.state_dict().items():
-        assert torch.equal(value, whole[key]), key
+        assert torch.equal(value, untouched[key]), key
     first = runs._load(run.folder / "checkpoints" / "step-0000002").part("discriminator")
     last = runs._load(run.folder / "checkpoints" / "step-0000004").part("discriminator")
     frozen = {key for key in first if key.startswith("across_")} | {"weights_digest"}

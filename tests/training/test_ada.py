@@ -11,7 +11,6 @@ import ganzoo
 from ganzoo import ConfigError, Rng, TrainConfig
 from ganzoo.store import runs
 from ganzoo.training import ada
-from ganzoo.training.ada import pipeline
 from ganzoo.training.augment import HIGHEST, Augmentation
 from ganzoo.training.build import FEW, FIXED, build_players
 from ganzoo.training.objective import Loss
@@ -27,6 +26,10 @@ def images(n=8, channels=3, height=16, width=16):
 
 def rng(purpose="augment"):
     return Rng(0, 0, purpose)
+
+
+def pipeline(x, p, rng):
+    return ada.pipeline(x, p, ada.draw(rng, len(x)))
 
 
 # The operations
@@ -97,7 +100,7 @@ def test_a_ramp_is_moved_by_a_fraction_of_a_pixel():
 
 
 def test_colours_keep_what_they_should():
-    colours = ada._colour(torch.tensor(1.0), rng(), 500, True)
+    colours = ada._colour(torch.tensor(1.0), ada.draw(rng(), 500)[:, 20:], True)
     unit, _, grey, _, cross = ada._colours(torch.device("cpu"))
     assert torch.allclose(grey @ grey, grey, atol=1e-6)
     assert torch.allclose(cross @ torch.tensor([1.0, 1.0, 1.0, 0.0]), torch.zeros(4), atol=1e-6)
@@ -105,7 +108,7 @@ def test_colours_keep_what_they_should():
     moved = colours[:, :3, :3] @ torch.ones(3)
     assert torch.allclose(moved, moved.mean(1, keepdim=True).expand(-1, 3), atol=1e-4)
     assert (moved.mean(1) < 0).float().mean().sub(0.5).abs() < 0.1  # half are inverted
-    assert torch.equal(ada._colour(torch.tensor(0.0), rng(), 3, True), unit.expand(3, -1, -1))
+    assert torch.equal(ada._colour(torch.tensor(0.0), ada.draw(rng(), 3)[:, 20:], True), unit.expand(3, -1, -1))
 
 
 # The probability

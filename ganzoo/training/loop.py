@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import platform
+import sys
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -130,18 +131,15 @@ def train(
                     picture=[on_picture] if on_picture else [],
                 )
                 return _train(config, device, resume, watchers)
-        except _compiler_errors(config) as error:
+        except _compiler_errors() as error:
             cause = str(error).strip().partition("\n")[0]
             raise TrainingError(f"torch.compile failed ({cause}): train without --compile") from error
 
 
-def _compiler_errors(config: TrainConfig) -> tuple[type[Exception], ...]:
-    """The errors of torch.compile, whose import takes a second."""
-    if not config.compile:
-        return ()
-    from torch._dynamo.exc import TorchDynamoException
-
-    return (TorchDynamoException,)
+def _compiler_errors() -> tuple[type[Exception], ...]:
+    """The errors of torch.compile, if it has been imported, which takes a second."""
+    module = sys.modules.get("torch._dynamo.exc")
+    return (module.TorchDynamoException,) if module else ()
 
 
 def _train(

@@ -30,11 +30,16 @@ class SpectralNorms:
         for layer in self.layers:
             register_parametrization(layer, "weight", _Norm(layer.weight, self))
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # versions are no part of a graph
-    @torch.no_grad()
     def update(self) -> None:
         """Make the iteration if the weights may have changed since the last one; in evaluation mode, nothing. A network
         calls this at the start of each pass."""
+        if torch.compiler.is_compiling():  # versions are no part of a graph
+            torch.compiler.disable(self._update)()  # no decorator, since it imports the compiler, which takes a second
+        else:
+            self._update()
+
+    @torch.no_grad()
+    def _update(self) -> None:
         norms: list[_Norm] = [layer.parametrizations.weight[0] for layer in self.layers]
         weights: list[Tensor] = [layer.parametrizations.weight.original for layer in self.layers]
         if not norms[0].training:

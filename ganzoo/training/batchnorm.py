@@ -117,7 +117,7 @@ def synchronise(module: nn.Module, *, compiled: bool = False) -> None:
         compiled: whether it is going to be compiled, which is then kept out of these layers.
     """
     if compiled:  # no decorator, because torch.compiler.disable imports the compiler, which takes a second
-        SynchronisedBatchNorm.forward = torch.compiler.disable(SynchronisedBatchNorm.forward)  # type: ignore[method-assign]
+        SynchronisedBatchNorm.forward = torch.compiler.disable(SynchronisedBatchNorm.forward)  # type: ignore
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm) and type(child).forward is _BatchNorm.forward:
             new = SynchronisedBatchNorm(

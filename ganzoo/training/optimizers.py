@@ -59,8 +59,8 @@ class Optimizer:
         if self.kind == "adam":
             beta1, beta2 = self.betas
             adam(
-                params, grads, *moments, [], [state["step"] for state in states], fused=True, amsgrad=False,
-                beta1=beta1, beta2=beta2, lr=self.lr, weight_decay=0.0, eps=self.eps, maximize=False,
+                params, grads, moments[0], moments[1], [], [state["step"] for state in states], fused=True,
+                amsgrad=False, beta1=beta1, beta2=beta2, lr=self.lr, weight_decay=0.0, eps=self.eps, maximize=False,
             )  # fmt: skip
         elif self.kind == "sgd":
             sgd(
@@ -69,7 +69,7 @@ class Optimizer:
             )  # fmt: skip
         else:
             rmsprop(
-                params, grads, *moments, [], [], [state["step"] for state in states], foreach=True, lr=self.lr,
+                params, grads, moments[0], [], [], [state["step"] for state in states], foreach=True, lr=self.lr,
                 alpha=ALPHA, eps=self.eps, weight_decay=0.0, momentum=0.0, centered=False,
             )  # fmt: skip
 

@@ -34,7 +34,8 @@ class SpectralNorms:
         """Make the iteration if the weights may have changed since the last one; in evaluation mode, nothing. A network
         calls this at the start of each pass."""
         if torch.compiler.is_compiling():  # versions are no part of a graph
-            torch.compiler.disable(self._update)()  # no decorator, since it imports the compiler, which takes a second
+            # No decorator, because that would import the compiler, which takes a second.
+            torch.compiler.disable(self._update)()  # type: ignore[no-untyped-call]
         else:
             self._update()
 

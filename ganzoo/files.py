@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 JSON_LIMIT = 1 << 20
 """Bytes of a JSON file at most."""
 DIGITS_LIMIT = 308
-"""Digits of a whole number in JSON at most: a float holds it."""
+"""Digits of a whole number in JSON that stays one: a float holds it too."""
 
 
 def cache_folder() -> Path:
@@ -158,20 +158,18 @@ def read_json(path: Path, *, pipe: bool = False, **hooks: Any) -> Any:
 
 
 def parse_json(text: str | bytes, **hooks: Any) -> Any:
-    """The value of a JSON text that may be hostile.
+    """The value of a JSON text that may be hostile. Larger whole numbers than floats hold are infinite, as 1e400 is.
 
     Args:
         text: the text, or its bytes in UTF-8.
         hooks: as those of `json.loads`.
 
     Raises:
-        ValueError: it is not JSON, is nested too deeply, or has a whole number of more than `DIGITS_LIMIT` digits.
+        ValueError: it is not JSON, or is nested too deeply.
     """
 
-    def whole(digits: str) -> int:
-        if len(digits) > DIGITS_LIMIT:
-            raise ValueError(f"it has a number of {len(digits):,} digits")
-        return int(digits)
+    def whole(digits: str) -> int | float:
+        return int(digits) if len(digits) <= DIGITS_LIMIT else float(digits)
 
     try:
         return json.loads(text, parse_int=whole, **hooks)

@@ -1,6 +1,7 @@
 """JSON that lies, wherever it is read: too deep, too long, numbers without end, and pipes."""
 
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -20,8 +21,6 @@ from ganzoo.zoo.spelling import parse_value
 HOSTILE = {
     "deep": ("[" * 100_000, "nested too deeply"),
     "long": (f'{{"a": "{"x" * JSON_LIMIT}"}}', "more than the limit of 1,048,576 bytes"),
-    "digits": (f'{{"a": {"9" * 309}}}', "a number of 309 digits"),
-    "more digits than Python takes": (f'{{"a": {"9" * 5000}}}', "a number of 5,000 digits"),
     "cut off": ('{"a": ', "Expecting value"),
 }
 
@@ -39,6 +38,12 @@ def test_honest_json():
     Path("file.json").write_text(json.dumps(value))
     Path("link.json").symlink_to("file.json")
     assert read_json(Path("link.json")) == parse_json(json.dumps(value).encode()) == value
+
+
+@pytest.mark.parametrize("digits", [309, 5000])
+def test_numbers_that_no_float_holds(digits):
+    """Python makes a whole number of up to 4,300 digits, and an error of more."""
+    assert parse_json(f'{{"a": [{"9" * digits}, -{"9" * digits}]}}') == {"a": [math.inf, -math.inf]}
 
 
 @pytest.mark.parametrize("case", HOSTILE)
@@ -95,9 +100,9 @@ def test_settings_from_a_pipe():
     os.wait()
 
 
-@pytest.mark.parametrize("case", ["digits", "more digits than Python takes", "deep"])
-def test_hostile_settings_on_the_command_line(case):
-    text, message = HOSTILE[case]
+def test_hostile_settings_on_the_command_line():
+    assert parse_value("9" * 5000) == math.inf
+    text, message = HOSTILE["deep"]
     with pytest.raises(ConfigError, match=message) as caught:
         parse_value(text)
     assert len(str(caught.value)) < 200

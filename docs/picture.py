@@ -22,7 +22,8 @@ ROWS, COLUMNS = 3, 5
 """Images of a generator."""
 TILES = 3
 """Generators side by side."""
-ZOOM = 2
+SIDE = 64
+"""Pixels that the side of an image has at most, after enlarging it by a whole number."""
 EDGE, GAP, LABEL = 28, 28, 34
 """Pixels around the picture, between two generators, and for the name of one."""
 PANEL, TEXT = (22, 27, 34), (230, 237, 243)
@@ -50,7 +51,8 @@ def tile(name: str) -> Image.Image:
     _, channels, height, width = images.shape
     sheet = images.reshape(-1, columns, channels, height, width).permute(0, 3, 1, 4, 2)
     picture = Image.fromarray(np.ascontiguousarray(sheet.reshape(-1, columns * width, channels).numpy()))
-    return picture.resize((picture.width * ZOOM, picture.height * ZOOM), Image.Resampling.NEAREST)
+    zoom = max(1, SIDE // height)
+    return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
 
 
 def draw(names: list[str]) -> Image.Image:

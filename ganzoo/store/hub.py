@@ -109,7 +109,7 @@ def _fetch_checked(
     if announced != size or not least <= size <= most:
         raise WeightsError(
             f"{repo_id}: the Hub lists {name} with {announced} bytes, {CONFIG} with {size:,}, and {least:,} to "
-            f"{most:,} would fit: it is not fetched"
+            f"{most:,} would fit: it is not fetched. Ask its owner to publish it again"
         )
     path = _download(api, repo_id, commit, name)
     try:

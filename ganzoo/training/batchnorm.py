@@ -106,6 +106,9 @@ class SynchronisedBatchNorm(_BatchNorm):
         return y
 
 
+_FORWARD = SynchronisedBatchNorm.forward
+
+
 def synchronise(module: nn.Module, *, compiled: bool = False) -> None:
     """Replace the BatchNorm layers in `module` by layers that use the statistics of the whole batch.
 
@@ -117,7 +120,7 @@ def synchronise(module: nn.Module, *, compiled: bool = False) -> None:
         compiled: whether it is going to be compiled, which is then kept out of these layers.
     """
     if compiled:  # no decorator, because torch.compiler.disable imports the compiler, which takes a second
-        SynchronisedBatchNorm.forward = torch.compiler.disable(SynchronisedBatchNorm.forward)  # type: ignore
+        SynchronisedBatchNorm.forward = torch.compiler.disable(_FORWARD)  # type: ignore
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm) and type(child).forward is _BatchNorm.forward:
             new = SynchronisedBatchNorm(

@@ -10,8 +10,8 @@ from torch.optim.sgd import sgd
 
 from ganzoo.zoo.config import TrainConfig
 
-MOMENTS = {"adam": ("exp_avg", "exp_avg_sq"), "sgd": ("momentum_buffer",), "rmsprop": ("square_avg",)}
-"""What each optimizer keeps for a parameter, in the parameter's shape. All but `sgd` count its `step`s too."""
+STATE = {"adam": ("exp_avg", "exp_avg_sq", "step"), "sgd": ("momentum_buffer",), "rmsprop": ("square_avg", "step")}
+"""What each optimizer keeps for a parameter: moments of its shape, and the number of its steps, a scalar."""
 ALPHA = 0.99
 """The decay of RMSprop's mean square."""
 
@@ -55,29 +55,28 @@ class Optimizer:
                 params.append(parameter)
                 grads.append(parameter.grad)
                 states.append(self.state.get(i) or self._begin(i))
-        moments = [[state[name] for state in states] for name in MOMENTS[self.kind]]
+        kept = [[state[name] for state in states] for name in STATE[self.kind]]
         if self.kind == "adam":
             beta1, beta2 = self.betas
             adam(
-                params, grads, moments[0], moments[1], [], [state["step"] for state in states], fused=True,
-                amsgrad=False, beta1=beta1, beta2=beta2, lr=self.lr, weight_decay=0.0, eps=self.eps, maximize=False,
+                params, grads, kept[0], kept[1], [], kept[2], fused=True, amsgrad=False, beta1=beta1, beta2=beta2,
+                lr=self.lr, weight_decay=0.0, eps=self.eps, maximize=False,
             )  # fmt: skip
         elif self.kind == "sgd":
             sgd(
-                params, grads, list(moments[0]), fused=True, weight_decay=0.0, momentum=self.betas[0], lr=self.lr,
+                params, grads, list(kept[0]), fused=True, weight_decay=0.0, momentum=self.betas[0], lr=self.lr,
                 dampening=0.0, nesterov=False, maximize=False,
             )  # fmt: skip
         else:
             rmsprop(
-                params, grads, moments[0], [], [], [state["step"] for state in states], foreach=True, lr=self.lr,
-                alpha=ALPHA, eps=self.eps, weight_decay=0.0, momentum=0.0, centered=False,
+                params, grads, kept[0], [], [], kept[1], foreach=True, lr=self.lr, alpha=ALPHA, eps=self.eps,
+                weight_decay=0.0, momentum=0.0, centered=False,
             )  # fmt: skip
 
     def _begin(self, i: int) -> dict[str, Tensor]:
         parameter = self.parameters[i]
-        self.state[i] = {name: torch.zeros_like(parameter) for name in MOMENTS[self.kind]}
-        if self.kind != "sgd":
-            self.state[i]["step"] = torch.zeros((), device=self._device_of_step(parameter))
+        step = torch.zeros((), device=self._device_of_step(parameter))
+        self.state[i] = {name: step if name == "step" else torch.zeros_like(parameter) for name in STATE[self.kind]}
         return self.state[i]
 
     def _device_of_step(self, parameter: Tensor) -> torch.device:
@@ -93,12 +92,14 @@ class Optimizer:
         for name, value in tensors.items():
             i, _, key = name.partition(".")
             known = i.isdecimal() and len(i) <= 6 and int(i) < len(self.parameters)
-            if not known or key not in {*sum(MOMENTS.values(), ()), "step"}:
+            if not known or key not in STATE[self.kind]:
                 return f"has {name!r}, which is no state of this run's optimizer"
             p = self.parameters[int(i)]
             shape, dtype = ((), torch.float32) if key == "step" else (tuple(p.shape), p.dtype)
             if tuple(value.shape) != shape or value.dtype != dtype:
                 return f"has {name} of {value.dtype} {tuple(value.shape)}, not of {dtype} {shape}"
+            if missing := [other for other in STATE[self.kind] if f"{i}.{other}" not in tensors]:
+                return f"lacks {i}.{missing[0]}"
         return ""
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""The time until good digits: `python tests/benchmarks/quality.py`, which takes an hour and a quarter of one core.
+"""The time until good digits: `python tests/benchmarks/quality.py`, which takes more than an hour of one core.
 
 First the textbook's DCGAN (textbook.py) trains for an hour, and its samples are measured on the way. Then `ganzoo train
 dcgan --recipe digits` trains from scratch for more and more steps, until its samples are as good as the textbook's are
@@ -112,7 +112,7 @@ def main() -> None:
         print(f"| {row['of']} | {row['steps']:,} | {row['seconds']:,.0f} | {row['fid']:.2f} |")
     if mine[-1]["fid"] <= target:
         times = theirs[-1]["seconds"] / mine[-1]["seconds"]
-        print(f"\nganzoo is as good as the textbook's loop in the end in 1/{times:.0f} of the time.")
+        print(f"\nganzoo becomes as good as the textbook's loop in the end {times:.3g} times as fast.")
     else:
         print("\nganzoo does not become as good as the textbook's loop.")
 

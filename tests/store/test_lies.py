@@ -73,6 +73,15 @@ def test_states_that_mean_nothing(checkpoint, state, message):
     assert message in checkpoint(state=state)
 
 
+@pytest.mark.parametrize("name", ["exp_avg", "exp_avg_sq", "step"])
+def test_a_missing_moment(checkpoint, name):
+    assert f"g_optimizer lacks 0.{name}" in checkpoint(drop=[f"g_optimizer.0.{name}"])
+
+
+def test_the_state_of_another_optimizer(checkpoint):
+    assert "'0.square_avg', which is no state" in checkpoint({"g_optimizer.0.square_avg": torch.zeros(32, 4)})
+
+
 def test_a_missing_tensor(checkpoint):
     assert "does not fit this run at generator.layers.0.bias" in checkpoint(drop=["generator.layers.0.bias"])
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ganzoo.data.dataset import Batches
-from ganzoo.devices import choose_device, fast_arithmetic
+from ganzoo.devices import choose_device, fast_arithmetic, keep_freed_memory
 from ganzoo.errors import ConfigError, TrainingError
 from ganzoo.progress import Progress, in_notebook
 from ganzoo.report.shown import run_html
@@ -119,6 +119,7 @@ def train(
         raise ConfigError(f"{next(iter(settings))} is a setting of TrainConfig: set it there")
     device = local_device(choose_device(config.device))
     progress = in_notebook() if progress is None else progress
+    keep_freed_memory()
     with preserve_torch(device), fast_arithmetic(device), warnings.catch_warnings():
         # torch.compile reads the gradient of D's input, which is not a leaf and has none.
         warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
-from torch.optim.rmsprop import rmsprop
 from torch.optim.sgd import sgd
 
 from ganzoo.zoo.config import TrainConfig
@@ -55,6 +54,8 @@ class Optimizer:
                 params.append(parameter)
                 grads.append(parameter.grad)
                 states.append(self.state.get(i) or self._begin(i))
+        if not params:
+            return
         kept = [[state[name] for state in states] for name in STATE[self.kind]]
         if self.kind == "adam":
             beta1, beta2 = self.betas
@@ -68,10 +69,14 @@ class Optimizer:
                 dampening=0.0, nesterov=False, maximize=False,
             )  # fmt: skip
         else:
-            rmsprop(
-                params, grads, kept[0], [], [], kept[1], foreach=True, lr=self.lr, alpha=ALPHA, eps=self.eps,
-                weight_decay=0.0, momentum=0.0, centered=False,
+            # RMSprop is Adam with the gradient in place of the first moment and, as after so many steps, without the
+            # corrections of the moments. torch's own RMSprop goes through the memory once for each operation.
+            many = [torch.full((), 1e9, device=params[0].device)] * len(params)
+            adam(
+                params, grads, grads, kept[0], [], many, fused=True, amsgrad=False, beta1=0.0, beta2=ALPHA,
+                lr=self.lr, weight_decay=0.0, eps=self.eps, maximize=False,
             )  # fmt: skip
+            torch._foreach_add_(kept[1], 1)
 
     def _begin(self, i: int) -> dict[str, Tensor]:
         parameter = self.parameters[i]

@@ -52,18 +52,19 @@ class Case:
 
 
 ADAM = {"optimizer": "adam", "lr": 2e-4, "betas": [0.5, 0.999]}
+MLP = {"architecture": "vanilla", "recipe": "textbook", "generator": {"hidden": [128, 256, 512, 1024], "norm": "batch"}}
+CLIPPED = {"loss": "wasserstein", "optimizer": "rmsprop", "lr": 5e-5}
 GP = {"loss": "wasserstein", "penalties": ["gp=10"], **ADAM}
 # Batches are those of the copied scripts.
 CASES = {
-    "vanilla": Case("MLP GAN, 28 px", "mlp", "gan", 64, {"architecture": "vanilla", "recipe": "textbook"}),
+    "vanilla": Case("MLP GAN, 28 px", "mlp", "gan", 64, MLP),
     "dcgan28": Case("DCGAN, 28 px", "dcgan28", "gan", 64, {"architecture": "dcgan", "recipe": "paper", **ADAM}),
     "dcgan64": Case(
         "DCGAN, 64 px", "dcgan64", "gan", 128, {"architecture": "dcgan", "recipe": "paper"}, image_size=64, channels=3
     ),
     "wgan": Case("WGAN, 28 px, DCGAN networks", "dcgan28", "wgan", 64, {"architecture": "wgan", "recipe": "paper"}, 5),
-    "wgan-gp": Case(
-        "WGAN-GP, 28 px, MLP", "mlp", "wgan_gp", 64, {"architecture": "vanilla", "recipe": "textbook", **GP}, 5, True
-    ),
+    "wgan-mlp": Case("WGAN, 28 px, MLP", "mlp", "wgan", 64, {**MLP, **CLIPPED}, 5),
+    "wgan-gp": Case("WGAN-GP, 28 px, MLP", "mlp", "wgan_gp", 64, {**MLP, **GP}, 5, True),
     "wgan-gp-conv": Case(
         "WGAN-GP, 28 px, DCGAN networks",
         "dcgan28",

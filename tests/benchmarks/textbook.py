@@ -81,9 +81,10 @@ def weights_init(module: nn.Module) -> None:
 
 def mlp(critic: bool = False) -> Networks:
     g = nn.Sequential(
-        nn.Linear(Z_DIM, 256), nn.LeakyReLU(0.2, inplace=True),
-        nn.Linear(256, 512), nn.LeakyReLU(0.2, inplace=True),
-        nn.Linear(512, 1024), nn.LeakyReLU(0.2, inplace=True),
+        nn.Linear(Z_DIM, 128), nn.BatchNorm1d(128), nn.LeakyReLU(0.2, inplace=True),
+        nn.Linear(128, 256), nn.BatchNorm1d(256), nn.LeakyReLU(0.2, inplace=True),
+        nn.Linear(256, 512), nn.BatchNorm1d(512), nn.LeakyReLU(0.2, inplace=True),
+        nn.Linear(512, 1024), nn.BatchNorm1d(1024), nn.LeakyReLU(0.2, inplace=True),
         nn.Linear(1024, 28 * 28), nn.Tanh(), nn.Unflatten(1, (1, 28, 28)),
     )  # fmt: skip
     d = nn.Sequential(

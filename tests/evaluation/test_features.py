@@ -108,5 +108,5 @@ def test_chunks_change_nothing(general_file, monkeypatch):
         rows, _ = extractor(PHOTOS.items)
         monkeypatch.setattr(features, "CHUNK", 100)
         together, _ = extractor(PHOTOS.items)
-    assert sizes == [8, 4, 12]
+    assert sizes == [4, 4, 4, 12]
     torch.testing.assert_close(rows, together, rtol=1e-4, atol=1e-4)

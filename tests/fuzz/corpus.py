@@ -107,10 +107,11 @@ def make(folder: Path) -> dict[str, Kind]:
     settings = TrainConfig("dcgan", **{**TINY, "generator": {"width": 4}, "discriminator": {"width": 4}}).to_dict()
     (folder / "settings" / "settings.json").write_text(json.dumps({**settings, "out": "out", "device": "cpu"}))
     resume = ["train", "vanilla", "--resume", "--out", "./", "--steps", "3", "-q"]
+    start = ["train", "vanilla", "--from", "./", "--steps", "1", "--batch-size", "2", "--out", "out", "-q"]
     on_data = ["train", "vanilla", "--steps", "1", "--batch-size", "2", "--image-size", "8", "--out", "out", "-q"]
     small = ["--set", "generator.hidden=4", "--set", "discriminator.hidden=4"]
     return {
-        "model": Kind(_model, [["verify", "./"], ["sample", "./", "-n", "1", "-o", "out.png"], ["info", "./"]]),
+        "model": Kind(_model, [["verify", "./"], ["sample", "./", "-n", "1", "-o", "out.png"], start]),
         "run": Kind(_run, [resume, ["sample", "./", "-n", "1", "-o", "out.png"], ["report", "./", "-o", "out.html"],
                            ["save", "./", "-o", "out"]]),
         "import": Kind(_any_file, [["import", "dcgan", "dcgan.pth", "-o", "out"],

@@ -10,6 +10,9 @@ folder. The first command goes on where it stopped; the second shows one case.
 """
 
 import argparse
+import contextlib
+import gc
+import io
 import json
 import os
 import random
@@ -108,6 +111,27 @@ def _child(folder: Path, command: list[str], report: Path) -> None:
         os._exit(code)
 
 
+def _warm_up(whole: Path, kinds: dict[str, corpus.Kind]) -> None:
+    """Carry out every command on undamaged files in this process, so that the cases need not import what it imports."""
+    before, arguments = Path.cwd(), sys.argv
+    for name, kind in kinds.items():
+        for command in kind.commands:
+            with tempfile.TemporaryDirectory() as folder:
+                shutil.copytree(whole / name, folder, dirs_exist_ok=True)
+                os.chdir(folder)
+                sys.argv = ["ganzoo", *command]
+                try:
+                    with contextlib.redirect_stdout(said := io.StringIO()), contextlib.redirect_stderr(said):
+                        ganzoo_main()
+                except SystemExit as ended:
+                    if ended.code:
+                        sys.exit(f"{' '.join(command)} fails on undamaged files:\n{said.getvalue()}")
+                finally:
+                    os.chdir(before)
+                    sys.argv = arguments
+    gc.freeze()  # a collection in a case would copy what it shares with this process
+
+
 def _wait(child: int, until: float) -> int | None:
     """The status that a process ended with; None if it had to be killed."""
     pause = 0.001
@@ -134,6 +158,7 @@ def fuzz(seeds: range) -> tuple[Counter[str], dict[int, str]]:
         os.environ |= {"GANZOO_CACHE": f"{whole}/cache", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         torch.set_num_threads(1)
         kinds = corpus.make(Path(whole))
+        _warm_up(Path(whole), kinds)
         for seed in seeds:
             with tempfile.TemporaryDirectory() as place:
                 name, fault = run(seed, Path(whole), kinds, Path(place))

@@ -71,7 +71,7 @@ def test_a_textbook_step_trains(name):
 def test_arithmetic_is_counted():
     """The MLP by hand: G's and D's weights, each pass 2 a weight; D's first layer owes its real and fake inputs no
     gradient, and no more does G's its latents; D's weights get none in G's step."""
-    g = [100 * 256, 256 * 512, 512 * 1024, 1024 * 784]
+    g = [100 * 128, 128 * 256, 256 * 512, 512 * 1024, 1024 * 784]
     d = [784 * 512, 512 * 256, 256]
     d_phase = 2 * (3 * sum(d) - d[0])
     g_phase = (3 * sum(g) - g[0]) + 2 * sum(d)  # its pass forward serves D's phase too

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 JSON_LIMIT = 1 << 20
 """Bytes of a JSON file at most."""
+DEPTH_LIMIT = 64
+"""Objects and lists within each other in a JSON text, at most."""
 DIGITS_LIMIT = 308
 """Digits of a whole number in JSON that stays one: a float holds it too."""
 
@@ -172,9 +174,16 @@ def parse_json(text: str | bytes, **hooks: Any) -> Any:
         return int(digits) if len(digits) <= DIGITS_LIMIT else float(digits)
 
     try:
-        return json.loads(text, parse_int=whole, **hooks)
+        value = json.loads(text, parse_int=whole, **hooks)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    level = [value]
+    for _ in range(DEPTH_LIMIT + 1):
+        level = [node for node in level if isinstance(node, dict | list)]
+        if not level:
+            return value
+        level = [child for node in level for child in (node.values() if isinstance(node, dict) else node)]
+    raise ValueError(f"it is nested more than {DEPTH_LIMIT} levels deep")
 
 
 def file_hash(path: Path) -> str:

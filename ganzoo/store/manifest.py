@@ -22,6 +22,8 @@ FORMAT = 1
 too."""
 NEWER_FORMAT = 2
 """Version 0.1.0 would refuse `classes` and `rate` as unknown, and fp16; at this number it says to upgrade ganzoo."""
+NETWORKS: dict[str, type] = {"architecture": str, "generator": dict, "discriminator": dict}
+"""What describes the networks of a model, and is always there."""
 CONFIG = "config.json"
 MODEL = "model.safetensors"
 DISCRIMINATOR = "discriminator.safetensors"
@@ -135,27 +137,40 @@ def parse_config(content: Mapping[str, Any], where: str) -> ModelConfig:
     if content["format"] not in (FORMAT, NEWER_FORMAT):
         formats = f"{FORMAT} and {NEWER_FORMAT}"
         raise WeightsError(f"{where} has format {content['format']}, this ganzoo reads {formats}: upgrade ganzoo")
-    kinds: dict[str, type] = {
-        "architecture": str, "tag": str, "generator": dict, "discriminator": dict, "requires": dict, "files": dict,
-    }  # fmt: skip
+    kinds: dict[str, type] = {**NETWORKS, "tag": str, "requires": dict, "files": dict}
     optional = {"format", "digest"} if content["format"] == FORMAT else {"format", "digest", "classes", "rate"}
     for key in content.keys() - kinds.keys() - optional:
         raise WeightsError(f"{where} has an unknown key {key!r}")
-    for key, kind in kinds.items():
-        if not isinstance(content.get(key), kind):
-            raise WeightsError(f"{where}: {key!r} must be {'a string' if kind is str else 'an object'}")
-    for key in ("generator", "discriminator"):
-        _check_setting(content[key], f"{where}: {key}")
+    _check_kinds(content, kinds, where)
+    check_networks(content, where)
     for key, value in content["requires"].items():
         known = key in ("package", "version")
         if not known or not isinstance(value, str) or not value.isprintable() or len(value) > 100:
             raise WeightsError(f"{where}: 'requires' must hold a package and a version")
     _check_files(content["files"], where)
+    return ModelConfig(**{key: content[key] for key in (*kinds, "classes", "rate") if key in content})
+
+
+def check_networks(content: Mapping[str, Any], where: str) -> None:
+    """Check what a JSON file says of a model's networks: the architecture, the settings of both, and, if they are
+    there, the names of classes and the sampling rate.
+
+    Raises:
+        WeightsError: something is missing, has the wrong type, or is out of range; the message names `where`.
+    """
+    _check_kinds(content, NETWORKS, where)
+    for key in ("generator", "discriminator"):
+        _check_setting(content[key], f"{where}: {key}")
     if "classes" in content:
         _check_classes(content["classes"], content["generator"].get("num_classes"), where)
     if "rate" in content and (fault := rate_fault(content["rate"])):
         raise WeightsError(f"{where}: 'rate' {fault}")
-    return ModelConfig(**{key: content[key] for key in (*kinds, "classes", "rate") if key in content})
+
+
+def _check_kinds(content: Mapping[str, Any], kinds: Mapping[str, type], where: str) -> None:
+    for key, kind in kinds.items():
+        if not isinstance(content.get(key), kind):
+            raise WeightsError(f"{where}: {key!r} must be {'a string' if kind is str else 'an object'}")
 
 
 def _check_classes(classes: Any, count: Any, where: str) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import platform
 import re
 from collections.abc import Iterator, Mapping
@@ -19,11 +20,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ganzoo.devices import to_host
-from ganzoo.errors import CheckpointError, ConfigError
+from ganzoo.errors import CheckpointError, ConfigError, WeightsError
 from ganzoo.files import file_hash, parse_json, read_json, reason, remove, replacing, write_tensors, write_text
 from ganzoo.sampling.classes import name_classes
 from ganzoo.sampling.pictures import save
 from ganzoo.sampling.sound import set_rate
+from ganzoo.store.manifest import check_networks
 from ganzoo.zoo.config import TrainConfig
 from ganzoo.zoo.networks import network
 
@@ -274,8 +276,11 @@ def _load(path: Path) -> Checkpoint:
                 raise CheckpointError(f"checkpoint {path} is damaged: {name} has {size} of {facts['size']} bytes")
             if file_hash(path / name) != facts["sha256"]:
                 raise CheckpointError(f"checkpoint {path} is damaged: the bytes of {name} differ from its hash")
+        if not isinstance(state["seconds"], int | float) or not 0 <= state["seconds"] < math.inf:
+            raise CheckpointError(f"checkpoint {path} has no time of training")
+        check_networks({key: value for key, value in state["model"].items() if value is not None}, str(path / STATE))
         return Checkpoint(path, state["step"], load_file(path / TENSORS), state)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError, WeightsError) as error:
         if isinstance(error, ConfigError):
             raise
         raise CheckpointError(f"checkpoint {path} is damaged: {error}") from error

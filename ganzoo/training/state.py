@@ -256,8 +256,7 @@ class State:
             and not any(total.dim() for total in totals.values()),
             "has means that belong to nothing",
         )
-        seconds, best = state.get("seconds"), state.get("best")
-        require(isinstance(seconds, int | float) and 0 <= seconds < math.inf, "has no time of training")
+        best = state.get("best")
         require(
             best is None
             or (isinstance(best, dict) and best.keys() == {"step", "fid"} and all(map(is_number, best.values()))),

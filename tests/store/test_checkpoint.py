@@ -102,7 +102,8 @@ def test_tied_and_transposed_tensors_are_saved(run):
         "c": base.T,
         "d": torch.zeros(2, 3, 4, 4).contiguous(memory_format=torch.channels_last),
     }
-    runs.save_checkpoint(run.folder, 50, tensors, {})
+    state = {"seconds": 1.0, "model": {"architecture": "tiny", "generator": {}, "discriminator": {}}}
+    runs.save_checkpoint(run.folder, 50, tensors, state)
     found = runs.load_newest(run.folder).tensors
     assert all(torch.equal(value, found[key]) for key, value in tensors.items())
 

@@ -20,6 +20,7 @@ from ganzoo.zoo.spelling import parse_value
 
 HOSTILE = {
     "deep": ("[" * 100_000, "nested too deeply"),
+    "as deep as Python's parser allows": ('{"a": ' * 65 + "1" + "}" * 65, "nested more than 64 levels deep"),
     "long": (f'{{"a": "{"x" * JSON_LIMIT}"}}', "more than the limit of 1,048,576 bytes"),
     "cut off": ('{"a": ', "Expecting value"),
 }

@@ -67,6 +67,11 @@ def test_tensors_that_fit_nothing(checkpoint, tensors, message):
         ({"counts": {"d_loss": -1}}, "has means that belong to nothing"),
         ({"step": -1}, "state.json names no step"),
         ({"step": "10"}, "state.json names no step"),
+        ({"model": None}, "is damaged"),
+        ({"model": {"architecture": "tiny", "generator": {}}}, "state.json: 'discriminator' must be an object"),
+        ({"model": {"architecture": "tiny", "generator": [], "discriminator": {}}}, "'generator' must be an object"),
+        ({"model": {"architecture": "tiny", "generator": {}, "discriminator": {}, "rate": -1}}, "'rate' must be"),
+        ({"model": {"architecture": "tiny", "generator": {}, "discriminator": {}, "classes": 3}}, "'classes' must be"),
     ],
 )
 def test_states_that_mean_nothing(checkpoint, state, message):

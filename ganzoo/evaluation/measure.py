@@ -18,8 +18,8 @@ from ganzoo.evaluation.figures_cache import cache_path, read_figures, write_figu
 from ganzoo.evaluation.neighbours import check_picture
 from ganzoo.sampling.draw import as_generator, blocks
 from ganzoo.sampling.options import check_options, input_channels, takes_inputs
+from ganzoo.store.networks import load_run
 from ganzoo.store.results import Result
-from ganzoo.store.runs import load_run
 from ganzoo.store.source import find, from_pretrained, is_model
 
 logger = logging.getLogger("ganzoo")

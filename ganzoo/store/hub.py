@@ -18,7 +18,7 @@ from ganzoo.store.manifest import (
     check_file,
     read_config,
 )
-from ganzoo.store.models import outline
+from ganzoo.store.models import Role, outline
 from ganzoo.zoo.plugins import registry
 
 if TYPE_CHECKING:
@@ -130,7 +130,8 @@ def _size_range(name: str, config: ModelConfig) -> tuple[int, int]:
     """The fewest and the most bytes that a file of this model can have. Weights may be in fp16."""
     if name not in (MODEL, DISCRIMINATOR) or config.architecture not in registry().architectures:
         return 0, SIDE_FILE_LIMIT
-    tensors = outline(config, "generator" if name == MODEL else "discriminator").values()
+    role: Role = "generator" if name == MODEL else "discriminator"
+    tensors = outline(config.architecture, role, getattr(config, role), CONFIG).values()
     least = sum(t.numel() * (2 if t.is_floating_point() else t.element_size()) for t in tensors)
     return least, HEADER_LIMIT + sum(t.numel() * t.element_size() for t in tensors)
 

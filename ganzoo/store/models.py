@@ -32,7 +32,6 @@ from ganzoo.store.manifest import (
     DISCRIMINATOR,
     GOLDEN,
     MODEL,
-    ModelConfig,
     check_file,
     config_text,
     read_config,
@@ -71,7 +70,8 @@ def load_network(folder: Path, role: Role) -> nn.Module:
         )
     check_file(folder, name, config.files[name])
     path = folder / name
-    expected = {key: (DTYPES.get(t.dtype, str(t.dtype)), tuple(t.shape)) for key, t in outline(config, role).items()}
+    shapes = outline(config.architecture, role, getattr(config, role), CONFIG)
+    expected = {key: (DTYPES.get(t.dtype, str(t.dtype)), tuple(t.shape)) for key, t in shapes.items()}
     header = _header(path)
     if "F32" not in {dtype for dtype, _ in header.values()}:  # all weights are rounded; they are loaded as fp32
         header = {key: ("F32" if dtype == "F16" else dtype, shape) for key, (dtype, shape) in header.items()}
@@ -128,17 +128,23 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def outline(config: ModelConfig, role: Role) -> dict[str, Tensor]:
+def outline(architecture: str, role: Role, settings: Mapping[str, Any], where: str) -> dict[str, Tensor]:
     """The tensors of a network with these settings as names, shapes and dtypes alone, without their memory.
+
+    Args:
+        architecture: its name.
+        role: which of its networks.
+        settings: of the network.
+        where: the file that holds the settings, for the error.
 
     Raises:
         WeightsError: the settings are refused.
     """
     try:
         with torch.device("meta"), _Unfilled():
-            module: nn.Module = network(config.architecture, role, {}, getattr(config, role))
+            module: nn.Module = network(architecture, role, {}, settings)
     except GanzooError as error:
-        raise WeightsError(f"the {role}'s settings in {CONFIG} do not fit: {error}") from error
+        raise WeightsError(f"the {role}'s settings in {where} do not fit: {error}") from error
     return module.state_dict()
 
 

@@ -11,23 +11,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ganzoo.devices import to_host
 from ganzoo.errors import CheckpointError, ConfigError, WeightsError
 from ganzoo.files import file_hash, parse_json, read_json, reason, remove, replacing, write_tensors, write_text
-from ganzoo.sampling.classes import name_classes
 from ganzoo.sampling.pictures import save
-from ganzoo.sampling.sound import set_rate
 from ganzoo.store.manifest import check_networks
 from ganzoo.zoo.config import TrainConfig
-from ganzoo.zoo.networks import network
 
 logger = logging.getLogger("ganzoo")
 
@@ -213,25 +210,6 @@ def open_run(folder: Path) -> tuple[Path, Checkpoint]:
     if checkpoint is None:
         raise CheckpointError(f"{folder} has no checkpoint yet: let it train to the first one")
     return folder, checkpoint
-
-
-def load_run(folder: Path, part: Literal["ema", "generator"] = "ema") -> nn.Module:
-    """The averaged generator of a run's newest checkpoint, or the raw one, in evaluation mode on the CPU.
-
-    Args:
-        folder: the run's, or that of one of its checkpoints.
-        part: which of the two.
-
-    Raises:
-        CheckpointError: not a run folder, or no whole checkpoint in it yet.
-    """
-    _, checkpoint = open_run(folder)
-    model = checkpoint.state["model"]
-    g: nn.Module = network(model["architecture"], "generator", {}, model["generator"])
-    g.load_state_dict(checkpoint.part(part))
-    name_classes(g, model.get("classes"))
-    set_rate(g, model.get("rate"))
-    return g.eval()
 
 
 def load_newest(folder: Path) -> Checkpoint | None:

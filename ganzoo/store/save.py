@@ -17,11 +17,11 @@ from ganzoo.errors import WeightsError
 from ganzoo.files import reason, replacing, weights_hash, write_tensors
 from ganzoo.rng import Rng
 from ganzoo.sampling import pictures, sound
-from ganzoo.sampling.classes import class_names, name_classes
+from ganzoo.sampling.classes import class_names
 from ganzoo.sampling.draw import BLOCK, draw_latent, sample
 from ganzoo.sampling.examples import Examples
 from ganzoo.sampling.options import takes_inputs
-from ganzoo.sampling.sound import rate_of, set_rate
+from ganzoo.sampling.sound import rate_of
 from ganzoo.store.card import render_card, source_name, with_scores
 from ganzoo.store.manifest import (
     CARD,
@@ -39,10 +39,10 @@ from ganzoo.store.manifest import (
     write_config,
 )
 from ganzoo.store.models import load_network, verify
+from ganzoo.store.networks import checkpoint_network
 from ganzoo.store.results import Result, read_results
 from ganzoo.store.runs import data_slug, open_run, read_training
 from ganzoo.zoo.config import TrainConfig
-from ganzoo.zoo.networks import network
 from ganzoo.zoo.plugins import registry
 
 GOLDEN_COUNT = 4
@@ -84,10 +84,7 @@ def save_pretrained(
     training |= {"step": checkpoint.step, "seconds": round(checkpoint.state["seconds"], 1)}
     networks: dict[str, nn.Module] = {}
     for role, part in (("generator", "ema"), ("discriminator", "discriminator")):
-        networks[role] = network(model["architecture"], role, {}, model[role])  # type: ignore[arg-type]
-        networks[role].load_state_dict(checkpoint.part(part))
-    name_classes(networks["generator"], model.get("classes"))
-    set_rate(networks["generator"], model.get("rate"))
+        networks[role] = checkpoint_network(checkpoint, role, part)  # type: ignore[arg-type]
     return write_model(
         Path(folder),
         model["architecture"],

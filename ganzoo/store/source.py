@@ -9,7 +9,8 @@ from ganzoo.errors import UnknownNameError, WeightsError, did_you_mean
 from ganzoo.store.hub import PREFIX, fetch
 from ganzoo.store.manifest import CONFIG, MODEL
 from ganzoo.store.models import load_network
-from ganzoo.store.runs import STATE, TRAINING, load_run
+from ganzoo.store.networks import load_run
+from ganzoo.store.runs import STATE, TRAINING
 from ganzoo.zoo.plugins import registry
 
 

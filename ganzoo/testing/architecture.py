@@ -55,6 +55,7 @@ def check_architecture(
             _check_build(subject)
             _check_forward(subject)
             _check_range(subject)
+            _check_independence(subject)
             _check_logits_are_raw(subject)
             _check_inputs_matter(subject)
             _check_repeats(subject)
@@ -149,6 +150,24 @@ def _check_range(subject: Subject) -> None:
         lowest < 0 < highest,
         f"the generator of {subject.name} makes only {what} from {lowest:.3g} to {highest:.3g}: {kind} lie in "
         "[-1, 1], so end it with a Tanh (or return 2 * sigmoid - 1)",
+    )
+
+
+def _check_independence(subject: Subject) -> None:
+    """A discriminator that says so judges each item as it would judge it alone."""
+    d = copy.deepcopy(subject.d)
+    if not getattr(d, "independent", False):
+        return
+    for module in d.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.eval()
+    x = subject.packed(subject.batch().real)
+    logits = subject.run("discriminator", d, x)
+    alone = torch.cat([subject.run("discriminator", d, x[i : i + 1], first=i) for i in range(len(x))])
+    require(
+        torch.allclose(logits, alone, rtol=1e-3, atol=1e-4),
+        f"the discriminator of {subject.name} says independent = True, and its logits depend on the other items of the "
+        "batch: take that out",
     )
 
 

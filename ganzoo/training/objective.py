@@ -217,7 +217,9 @@ class Objective:
         """
         fakes = batch.fake(g, graph=False)
         real, fake = self.present(batch.real, batch), self.present(fakes, batch)
-        real_logits, fake_logits = self._logits(batch.judge(d), real, fake)
+        # In one batch too if that gives the same logits, because it takes less time than two.
+        joint = self.joint or getattr(d, "independent", False)
+        real_logits, fake_logits = self._logits(batch.judge(d), real, fake, joint)
         adversarial = self.loss.discriminator(real_logits, fake_logits).mean()
         logs = {"d_loss": adversarial, "accuracy": (real_logits > fake_logits).to(real_logits.dtype).mean()}
         if self.loss.boundary is not None:
@@ -256,7 +258,7 @@ class Objective:
         fake = self.present(batch.fake(g), batch)
         real_logits: Any = None
         if self.joint:
-            real_logits, fake_logits = self._logits(judge, self.present(batch.real, batch), fake)
+            real_logits, fake_logits = self._logits(judge, self.present(batch.real, batch), fake, joint=True)
         else:
             fake_logits = _full(judge(fake))
             if self.loss.needs_real:
@@ -276,9 +278,9 @@ class Objective:
         """Called after each update of G with what `generator_loss` has logged, as means over the whole batch: over all
         of its parts, on all processes. This is the place to keep a running statistic."""
 
-    def _logits(self, judge: Discriminator, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """D's logits of presented items of both kinds."""
-        if not self.joint:
+    def _logits(self, judge: Discriminator, real: Tensor, fake: Tensor, joint: bool) -> tuple[Tensor, Tensor]:
+        """D's logits of presented items of both kinds, which it judges in one batch if `joint` is true."""
+        if not joint:
             return _full(judge(real)), _full(judge(fake))
         real_logits, fake_logits = _full(judge(torch.cat([real, fake]))).chunk(2)
         return real_logits, fake_logits

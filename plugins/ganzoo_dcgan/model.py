@@ -205,6 +205,7 @@ class Discriminator(nn.Module):
         super().__init__()
         if norm not in (*NORMS, None):
             raise ConfigError(f"norm must be one of {', '.join(NORMS)} or none, not {norm!r}")
+        self.independent = norm != "batch"
         base, k = stages(image_size)
         widths = [width * min(2**i, WIDEST) for i in range(k)]
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1, bias=False)]

@@ -211,6 +211,8 @@ class Discriminator(nn.Module):
         ConfigError: a size that is not of that form, or channels that cannot be split into such groups.
     """
 
+    independent = True
+
     def __init__(
         self,
         image_size: int = 64,

@@ -208,6 +208,8 @@ class Discriminator(nn.Module):
         ConfigError: a size that is not of that form, a number of flat blocks out of range, or other inner channels.
     """
 
+    independent = True
+
     def __init__(
         self,
         image_size: int = 32,

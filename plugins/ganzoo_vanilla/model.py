@@ -116,6 +116,8 @@ class Discriminator(nn.Module):
         ConfigError: an unknown activation, or a dropout outside [0, 1).
     """
 
+    independent = True
+
     def __init__(
         self,
         image_size: int = 28,

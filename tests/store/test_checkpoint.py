@@ -11,7 +11,7 @@ from torch import nn
 
 import ganzoo
 from ganzoo.store import runs
-from ganzoo.store.runs import load_run
+from ganzoo.store.networks import load_run
 
 
 @pytest.fixture

@@ -78,6 +78,15 @@ def test_states_that_mean_nothing(checkpoint, state, message):
     assert message in checkpoint(state=state)
 
 
+@pytest.mark.parametrize("settings", [{"width": 5}, {"width": 10**9}, {"width": -1}, {"no_such": 1}])
+def test_a_run_whose_weights_do_not_fit_its_settings(checkpoint, settings):
+    state = json.loads(Path("run/checkpoints/step-0000010/state.json").read_text())["model"]
+    checkpoint(tensors={"generator.more": torch.zeros(1)}, state={"model": {**state, "generator": settings}})
+    for use in (ganzoo.from_pretrained, lambda source: ganzoo.save_pretrained(source, "model")):
+        with pytest.raises(CheckpointError, match=r"step-0000010 is damaged: .*generator|ema"):
+            use("./run")
+
+
 @pytest.mark.parametrize("name", ["exp_avg", "exp_avg_sq", "step"])
 def test_a_missing_moment(checkpoint, name):
     assert f"g_optimizer lacks 0.{name}" in checkpoint(drop=[f"g_optimizer.0.{name}"])

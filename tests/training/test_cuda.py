@@ -12,7 +12,7 @@ import ganzoo
 from crash import interrupted_run
 from ganzoo import TrainConfig
 from ganzoo.store import runs
-from ganzoo.store.runs import load_run
+from ganzoo.store.networks import load_run
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 

@@ -11,7 +11,7 @@ import ganzoo
 import tiny
 from ganzoo import ConfigError, Rng, TrainConfig
 from ganzoo.store import runs
-from ganzoo.store.runs import load_run
+from ganzoo.store.networks import load_run
 from ganzoo.training.augment import POLICIES, Augmentation
 from ganzoo.training.warnings import TrainingWarnings, diversity
 from ganzoo.zoo.networks import resolve

@@ -11,8 +11,8 @@ import torch
 
 import ganzoo
 from ganzoo import CheckpointError, ConfigError, Data, GanzooError
+from ganzoo.store.networks import load_run
 from ganzoo.store.owner import LINKABLE, owning
-from ganzoo.store.runs import load_run
 
 
 def hold(folder):

@@ -27,7 +27,8 @@ from ganzoo.evaluation.features import Extractor
 from ganzoo.rng import to_device
 from ganzoo.sampling.draw import walk
 from ganzoo.sampling.statistics import estimate_statistics
-from ganzoo.store.runs import load_newest, load_run
+from ganzoo.store.networks import load_run
+from ganzoo.store.runs import load_newest
 from ganzoo.training import ada
 from ganzoo.zoo.plugins import registry
 from simulated import Machine, Simulated, UnsafeCopy

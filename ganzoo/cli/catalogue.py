@@ -94,7 +94,7 @@ def _weights_facts(entry: Weights) -> dict[str, Any]:
             facts["classes"] = model.get("classes")
             if not entry.score and "scores.json" in model["files"]:
                 facts["score"] = headline(read_json(folder / "scores.json"))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass  # loading the weights reports the error
     return facts
 

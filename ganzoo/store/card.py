@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from ganzoo.store.results import Result
+from ganzoo.store.results import Result, but_seed
 from ganzoo.zoo.command import assignment, train_command
 from ganzoo.zoo.plugins import registry
 
@@ -113,8 +113,7 @@ def with_scores(text: str, results: Sequence[Result]) -> str:
 
     groups: dict[str, list[Result]] = {}  # results that differ only in the seed
     for result in results:
-        generated = {**result.protocol["generated"], "seed": None}
-        groups.setdefault(json.dumps({**result.protocol, "generated": generated}), []).append(result)
+        groups.setdefault(but_seed(result.protocol), []).append(result)
     source = source_name(text)
     paragraphs, metadata = [], []
     for group in groups.values():

@@ -1,6 +1,7 @@
 """Figures with the protocol of their measurement: those of different protocols are never put side by side."""
 
 import html
+import json
 import logging
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -120,23 +121,31 @@ class Result:
         return content
 
 
+def but_seed(protocol: Mapping[str, Any]) -> str:
+    """A protocol without the seed of the samples, as JSON: results that share it differ by chance alone."""
+    return json.dumps({**protocol, "generated": {**protocol.get("generated", {}), "seed": None}})
+
+
 def headline(results: Sequence[Mapping[str, Any]]) -> str:
-    """The first result of a model in a few words, for listings; empty without results."""
+    """The first result of a model in a few words, for listings, as the mean over all that differ from it in the seed
+    alone; empty without results."""
     if not results:
         return ""
     first = results[0]
-    values, parts = first["values"], []
+    protocols = [but_seed(result.get("protocol", {})) for result in results]
+    alike = [result["values"] for result, own in zip(results, protocols, strict=True) if own == protocols[0]]
+    values = {name: sum(own[name] for own in alike) / len(alike) for name in first["values"]}
+    floor, parts = first.get("floor") or {}, []
     if "l1" in values:
         baseline = (first.get("baseline") or {}).get("l1")
         trivial = "" if baseline is None else f" ({first['protocol']['inputs']['baseline']} {baseline:.2g})"
         parts.append(f"l1 {values['l1']:.2g}{trivial}")
-    elif first.get("fid_multiple"):
-        parts.append(f"fid {first['fid_multiple']:.1f} x floor")
+    elif "fid" in values and floor.get("fid"):
+        parts.append(f"fid {values['fid'] / floor['fid']:.1f} x floor")
     elif "fid" in values:
         parts.append(f"fid {values['fid']:.3g}")
     elif "kid" in values:
-        floor = (first.get("floor") or {}).get("kid")
-        parts.append(f"kid {values['kid']:.3g}" + ("" if floor is None else f" (floor {floor:.3g})"))
+        parts.append(f"kid {values['kid']:.3g}" + (f" (floor {floor['kid']:.3g})" if "kid" in floor else ""))
     if values.get("modes_perfect", 0) > 10:
         parts.append(f"{values['modes']:,.0f} modes")
     return ", ".join(parts)

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -154,6 +155,8 @@ def test_listings_show_the_first_score(model):
     (model / manifest.SCORES).write_text(json.dumps([result(fid=3.0, modes=10.0).to_dict()]))
     manifest.write_config(model, manifest.read_json(model / manifest.CONFIG))
     assert _weights_facts(shown)["score"] == "fid 6.0 x floor"
+    several = [result(fid=value, modes=10.0, seed=seed).to_dict() for seed, value in enumerate((3.0, 4.0))]
+    assert headline(several) == "fid 7.0 x floor"
     values = {"modes": 1000.0, "modes_perfect": 1000.0}
     assert headline([{"values": values}]) == "1,000 modes"
     assert headline([]) == ""
@@ -162,3 +165,17 @@ def test_listings_show_the_first_score(model):
 def test_shipped_weights_draw_the_same_on_every_call():
     g = ganzoo.from_pretrained("dcgan.mnist")
     assert torch.equal(ganzoo.sample(g, 5, seed=1), ganzoo.sample(ganzoo.from_pretrained("dcgan.mnist"), 5, seed=1))
+
+
+@pytest.mark.parametrize("name", registry().weights)
+def test_listings_and_cards_of_our_weights_say_one_figure(name):
+    from ganzoo.cli.catalogue import _weights_facts
+
+    weights = registry().weights[name]
+    card = (Path(weights.path) / manifest.CARD).read_text(encoding="utf-8")
+    metric, figure, *floor = _weights_facts(weights)["score"].split()
+    cell = re.search(rf"^\| {metric} \| ([^|]*) \|", card, re.MULTILINE)[1]
+    if floor[:2] == ["x", "floor"]:
+        assert f"({figure} x floor)" in cell
+    else:
+        assert float(figure) == pytest.approx(float(cell.split()[0]), rel=0.02)

@@ -134,7 +134,6 @@ class Discriminator(nn.Module):
         ConfigError: an unknown backbone, one without such features, or a setting out of range.
     """
 
-    independent = True
     mean: Tensor
     std: Tensor
     weights_digest: Tensor

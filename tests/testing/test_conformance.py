@@ -132,6 +132,7 @@ MISTAKES = {
     "ignores-x": ("images.flatten(1)", "images.flatten(1) * 0", "the discriminator .* the same whatever its input"),
     "unused-in-g": ("self.shape = (ch", "self.spare = nn.Linear(2, 2); self.shape = (ch", "generator.*'spare.weight' gets no gr"),
     "unused-in-d": ("self.end = nn.Linear(width, 1)", "self.spare = self.end = nn.Linear(width, 1); self.more = nn.Linear(1, 1)", "discriminator.*'more.weight' gets no"),
+    "not-independent": ("self.end = nn.Linear(width, 1)", "self.end = nn.Sequential(nn.Linear(width, 1), nn.BatchNorm1d(1)); self.independent = True", "says independent = True, and its logits depend on the other items"),
     "detached": (LAST, LAST + ".detach()", "generator_loss of sketch fails|gets no gradient"),
     "not-contiguous": ("self.end = nn.Linear(width, 1)", "self.end = nn.Linear(width, 1); self.start.weight = nn.Parameter(torch.randn(784, width).t())", "discriminator of sketch: the parameter 'start.weight' is not contiguous"),
     "own-seed": ('torch.zeros(width))', 'torch.tensor([float(b) for b in os.urandom(width)]))', "'shift' differs between two builds with one seed"),

@@ -98,7 +98,7 @@ def write_page(folders: Sequence[Path], path: Path) -> None:
 
 def _write(path: Path, text: str) -> None:
     with replacing(path, shared=True) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="replace")  # names of files may hold any bytes
 
 
 def render(records: Sequence[Record], encoded: dict[Path, str]) -> str:

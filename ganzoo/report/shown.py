@@ -53,7 +53,7 @@ class Shown:
             if self.picture is not None:
                 self.picture.save(path)
             else:
-                path.write_text(self.html, encoding="utf-8")
+                path.write_text(self.html, encoding="utf-8", errors="replace")  # names of files may hold any bytes
         except (OSError, ValueError) as error:
             cause = reason(error) if isinstance(error, OSError) else error
             raise SampleError(f"{path} cannot be written: {cause}") from error

@@ -178,6 +178,13 @@ def test_damaged_settings(workplace, damage):
     assert len(page_of(run).pictures[0]) == 3
 
 
+def test_names_that_are_not_utf_8(workplace):
+    """Linux allows any bytes in the name of a folder, which Python holds as halves of surrogate pairs."""
+    run = make_run(workplace / "run", data="pictures\udcff/")
+    write_page([run], workplace / "page.html")
+    assert "pictures?/" in (workplace / "page.html").read_text(encoding="utf-8")
+
+
 def test_missing_parts(workplace):
     run = make_run(workplace / "run", lines=0, pictures=0)
     (run / "metrics.jsonl").unlink()

@@ -114,7 +114,8 @@ def _remove_paths(settings: dict[str, Any], config: TrainConfig, model: Mapping[
         if isinstance(spec := own.get(key), str):  # NAME=FILE
             own[key] = spec.partition("=")[0]
     for role in ("generator", "discriminator"):
-        settings[role] = {key: value for key, value in settings[role].items() if model[role].get(key) == value}
+        own = getattr(config, role)
+        settings[role] = {key: value for key, value in own.items() if model[role].get(key) == value}
 
 
 def _scores_of(run: Path, generator: nn.Module) -> list[Result]:

@@ -87,6 +87,14 @@ def test_a_run_whose_weights_do_not_fit_its_settings(checkpoint, settings):
             use("./run")
 
 
+def test_settings_that_name_no_networks(tiny_config):
+    run = ganzoo.train(tiny_config(steps=2)).folder
+    content = json.loads((run / "training.json").read_text())
+    del content["config"]["generator"], content["config"]["discriminator"]
+    (run / "training.json").write_text(json.dumps(content))
+    assert ganzoo.save_pretrained(run, "model").is_dir()
+
+
 @pytest.mark.parametrize("name", ["exp_avg", "exp_avg_sq", "step"])
 def test_a_missing_moment(checkpoint, name):
     assert f"g_optimizer lacks 0.{name}" in checkpoint(drop=[f"g_optimizer.0.{name}"])

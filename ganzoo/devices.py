@@ -73,9 +73,9 @@ def _backends(device: torch.device, arithmetic: Arithmetic) -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep up to 64 MB of freed memory for what comes next, instead of handing it back to the system, which
-    took a tenth of the steps of a small network. It does so by itself once a block of 32 MB has been freed, which is
-    all that this does. Other allocators just free the block."""
+    """Let glibc keep up to 64 MB of freed memory for what comes next, instead of handing it back to the system and
+    waiting for fresh pages in each step. It does so by itself once a block of 32 MB has been freed, which is all that
+    this does. Other allocators just free the block."""
     torch.empty((1 << 25) - (1 << 16), dtype=torch.uint8)
 
 

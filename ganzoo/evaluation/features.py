@@ -27,8 +27,8 @@ NAMES = ("auto", "mnist", "inception", "timm:NAME")
 GENERAL = "tf_efficientnet_lite0"
 """timm's model for all data that names no features of its own. It takes a fourteenth of Inception v3's operations."""
 CHUNK = 4
-"""Images that go through timm's models at once on a CPU. Their activations fit into its cache, and each stays below
-32 MB, from which on glibc gets fresh memory from the system every time: that took 40 % of the time."""
+"""Images that go through timm's models at once on a CPU. Their activations fit into its cache, and those of
+the model `GENERAL` stay below 32 MB each, from which on glibc gets fresh memory from the system every time."""
 LEAST_SIDE = 64
 """Pixels to which smaller images are enlarged before timm's models compute feature maps of them."""
 INCEPTION_MAPS = ("MaxPool_1", "MaxPool_2", "Mixed_6e", "Mixed_7c")

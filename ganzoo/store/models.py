@@ -116,14 +116,20 @@ def compare_tensors(actual: Mapping[str, Any], expected: Mapping[str, Any], wher
             )
 
 
+def tensor_facts(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    """(dtype, shape) of tensors by name, for `compare_tensors`."""
+    return {key: (tensor.dtype, tuple(tensor.shape)) for key, tensor in tensors.items()}
+
+
 class _Unfilled(TorchFunctionMode):
-    """On the meta device there is nothing to fill, but torch's function for normal numbers imports its compiler there,
-    which takes a second."""
+    """On the meta device there is nothing to fill or to scale, but torch's functions for normal numbers and quotients
+    import its compiler there, which takes a second."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is Tensor.normal_ or getattr(func, "__module__", None) == "torch.nn.init":
+        scaled = func is Tensor.div and args[0].is_floating_point() and isinstance(args[1], int | float)
+        if scaled or func is Tensor.normal_ or getattr(func, "__module__", None) == "torch.nn.init":
             return args[0] if args else (kwargs or {})["tensor"]
         return func(*args, **(kwargs or {}))
 

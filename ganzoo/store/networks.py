@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ganzoo.errors import CheckpointError, WeightsError
 from ganzoo.sampling.classes import name_classes
 from ganzoo.sampling.sound import set_rate
-from ganzoo.store.models import Role, compare_tensors, outline
+from ganzoo.store.models import Role, compare_tensors, outline, tensor_facts
 from ganzoo.store.runs import STATE, Checkpoint, open_run
 from ganzoo.zoo.networks import network
 
@@ -42,19 +41,13 @@ def checkpoint_network(
         CheckpointError: the settings are refused, or the tensors do not fit them.
     """
     model, tensors = checkpoint.state["model"], checkpoint.part(part)
-
-    def facts(tensor: Tensor) -> tuple[torch.dtype, tuple[int, ...]]:
-        return tensor.dtype, tuple(tensor.shape)
-
     try:
         expected = outline(model["architecture"], role, model[role], STATE)
-        compare_tensors(
-            {key: facts(tensor) for key, tensor in tensors.items()},
-            {key: facts(tensor) for key, tensor in expected.items()},
-            f"its {part}",
-        )
+        compare_tensors(tensor_facts(tensors), tensor_facts(expected), f"its {part}")
     except WeightsError as error:
-        raise CheckpointError(f"checkpoint {checkpoint.path} is damaged: {error}") from error
+        raise CheckpointError(
+            f"checkpoint {checkpoint.path} is damaged: {error}. Name another one beside it, if there is one"
+        ) from error
     module: Any = network(model["architecture"], role, {}, model[role])
     module.load_state_dict(tensors)
     if role == "generator":

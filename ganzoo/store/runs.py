@@ -255,7 +255,7 @@ def _load(path: Path) -> Checkpoint:
             if file_hash(path / name) != facts["sha256"]:
                 raise CheckpointError(f"checkpoint {path} is damaged: the bytes of {name} differ from its hash")
         if not isinstance(state["seconds"], int | float) or not 0 <= state["seconds"] < math.inf:
-            raise CheckpointError(f"checkpoint {path} has no time of training")
+            raise CheckpointError(f"checkpoint {path} is damaged: {STATE} has no time of training")
         check_networks({key: value for key, value in state["model"].items() if value is not None}, str(path / STATE))
         return Checkpoint(path, state["step"], load_file(path / TENSORS), state)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError, WeightsError) as error:

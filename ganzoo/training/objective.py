@@ -217,8 +217,7 @@ class Objective:
         """
         fakes = batch.fake(g, graph=False)
         real, fake = self.present(batch.real, batch), self.present(fakes, batch)
-        # In one batch too if that gives the same logits, because it takes less time than two.
-        joint = self.joint or getattr(d, "independent", False)
+        joint = self.joint or self.joins(d, len(real))
         real_logits, fake_logits = self._logits(batch.judge(d), real, fake, joint)
         adversarial = self.loss.discriminator(real_logits, fake_logits).mean()
         logs = {"d_loss": adversarial, "accuracy": (real_logits > fake_logits).to(real_logits.dtype).mean()}
@@ -277,6 +276,11 @@ class Objective:
     def observe(self, logs: dict[str, Tensor]) -> None:
         """Called after each update of G with what `generator_loss` has logged, as means over the whole batch: over all
         of its parts, on all processes. This is the place to keep a running statistic."""
+
+    def joins(self, d: nn.Module, n: int) -> bool:
+        """Whether D's logits of n real inputs and n generated ones are the same in one batch as in two. Then it judges
+        them in one while it is trained, because that takes less time."""
+        return getattr(d, "independent", False)
 
     def _logits(self, judge: Discriminator, real: Tensor, fake: Tensor, joint: bool) -> tuple[Tensor, Tensor]:
         """D's logits of presented items of both kinds, which it judges in one batch if `joint` is true."""

@@ -18,8 +18,8 @@ ALPHA = 0.99
 class Optimizer:
     """The configured optimizer, by torch's own functions, fused where torch has that.
 
-    `torch.optim.Optimizer` does the same arithmetic, but its hooks and checks take longer than the steps of a small
-    network, and it imports torch's compiler at its first call, which takes a second.
+    `torch.optim` does the same arithmetic (its RMSprop rounds in another order), but its hooks and checks take longer
+    than the steps of a small network, and it imports torch's compiler at its first call, which takes a second.
 
     Args:
         config: names the optimizer, its betas and eps.

@@ -17,7 +17,7 @@ from ganzoo.sampling.classes import class_names, name_classes
 from ganzoo.sampling.examples import Examples
 from ganzoo.sampling.sound import rate_of
 from ganzoo.sampling.statistics import estimate_statistics
-from ganzoo.store.models import compare_tensors
+from ganzoo.store.models import compare_tensors, tensor_facts
 from ganzoo.store.runs import Checkpoint, load_newest, save_checkpoint
 from ganzoo.training.augment import ADA
 from ganzoo.training.batchnorm import synchronise
@@ -83,7 +83,8 @@ class State:
         self.augmentation.to(device)
         for module, state in ((self.g, pretrained.generator), (self.d, pretrained.discriminator)):
             if state is not None:
-                compare_tensors(_shapes(state), _shapes(module.state_dict()), f"{config.start} with these settings")
+                own = tensor_facts(module.state_dict())
+                compare_tensors(tensor_facts(state), own, f"{config.start} with these settings")
                 module.load_state_dict(state)
         for module in (self.g, self.d):
             if hasattr(module, "prepare"):
@@ -238,15 +239,15 @@ class State:
                 except RuntimeError as error:
                     require(False, f"does not fit this run at objective: {' '.join(str(error).split())}")
                 continue
-            own = _shapes(module.state_dict())
-            actual = _shapes(checkpoint.part(name))
+            own = tensor_facts(module.state_dict())
+            actual = tensor_facts(checkpoint.part(name))
             wrong = next((key for key in {**own, **actual} if own.get(key) != actual.get(key)), None)
             require(wrong is None, f"does not fit this run at {name}.{wrong}")
         for name, optimizer in self.optimizers.items():
             fault = optimizer.fault(checkpoint.part(name))
             require(not fault, f"does not fit this run: {name} {fault}")
         if ADA in self.augmentation:
-            own, actual = _shapes(self.augmentation.state_dict()), _shapes(checkpoint.part("augment"))
+            own, actual = tensor_facts(self.augmentation.state_dict()), tensor_facts(checkpoint.part("augment"))
             require(own == actual, "does not fit this run at augment")
         totals, counts = checkpoint.part("totals"), state.get("counts")
         require(
@@ -296,7 +297,3 @@ def not_finite(name: str, step: int, folder: Path) -> TrainingError:
 def is_number(value: object) -> bool:
     """Whether a value of a JSON file is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
-    return {key: (tensor.dtype, tuple(tensor.shape)) for key, tensor in tensors.items()}

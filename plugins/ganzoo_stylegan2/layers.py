@@ -86,8 +86,8 @@ class Filter(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         for name, taps in (("kernel", TAPS), ("rest", REST)):
-            row = torch.tensor(taps) / sum(taps)
-            self.register_buffer(name, (row[:, None] * row)[None, None], persistent=False)
+            outer = torch.tensor([[a * b / sum(taps) ** 2 for b in taps] for a in taps])
+            self.register_buffer(name, outer[None, None], persistent=False)
 
     def blur(self, x: Tensor, padding: int, gain: float = 1.0) -> Tensor:
         """(N, C, H, W) to (N, C, H + 2 padding - 3, W + 2 padding - 3)."""

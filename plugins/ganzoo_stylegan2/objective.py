@@ -51,14 +51,13 @@ class StyleGAN2(Objective, nn.Module):
         self.register_buffer("path_mean", torch.zeros(()))
 
     def discriminator_loss(self, g: nn.Module, d: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """As in the standard objective. D judges both kinds in one batch where that gives the same logits, because it
-        takes less time than two."""
+        """As in the standard objective."""
+        return super().discriminator_loss(_Mixing(self, g, batch.rng), d, batch)
+
+    def joins(self, d: nn.Module, n: int) -> bool:
+        """As in the standard objective, or where the groups of the minibatch standard deviation stay the same."""
         keeps_groups = getattr(d, "keeps_groups", lambda n: False)
-        joint, self.joint = self.joint, self.joint or keeps_groups(len(batch.real) // self.pack)
-        try:
-            return super().discriminator_loss(_Mixing(self, g, batch.rng), d, batch)
-        finally:
-            self.joint = joint
+        return super().joins(d, n) or keeps_groups(n)
 
     def generator_loss(self, g: nn.Module, d: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """As in the standard objective. It also logs `path_length`, the mean of |J^T y|, and `path`, the weighted term,

@@ -14,10 +14,10 @@ import launches
 
 STEPS = {
     # With torch's own spectral_norm, these were 1,081, 468 and 1,508, the last of them also with norms that are folded.
-    "sngan": 540,
-    "dcgan, spectral norm": 310,
-    "projected": 910,
-    "dcgan, ada": 1270,  # of matrices one by one, 1,556
+    "sngan": 385,
+    "dcgan, spectral norm": 300,
+    "projected": 905,
+    "dcgan, ada": 1260,  # of matrices one by one, 1,556
 }
 BATCHES = 2
 """In which an evaluation of 128 samples draws and measures them."""

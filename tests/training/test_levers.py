@@ -125,7 +125,8 @@ def test_only_in_a_joint_batch_can_d_tell_bright_from_dark(joint, labels):
 
 
 @pytest.mark.parametrize("loss", ["nonsaturating", "rpgan"])
-def test_a_joint_batch_is_the_same_to_a_d_that_takes_each_item_for_itself(loss):
+def test_a_joint_batch_is_the_same_to_a_d_that_takes_each_item_for_itself(loss, monkeypatch):
+    monkeypatch.setattr(ganzoo.Objective, "joins", lambda self, d, n: False)
     config = {**SMALL, "loss": loss, "augment": ["color"], "pack": 2, "discriminator": {"width": 4, "norm": None}}
     config["lr"] = 2e-4
     apart, joint = (
@@ -134,6 +135,26 @@ def test_a_joint_batch_is_the_same_to_a_d_that_takes_each_item_for_itself(loss):
     )
     for left, right in zip(apart.generator.parameters(), joint.generator.parameters(), strict=True):
         assert torch.allclose(left, right, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("independent", [False, True])
+def test_an_independent_d_judges_both_kinds_in_one_pass(independent):
+    linear, seen = torch.nn.Linear(16, 1), []
+
+    class D(torch.nn.Module):
+        def forward(self, x):
+            seen.append(len(x))
+            return linear(x.flatten(1)).squeeze(1)
+
+    d = D()
+    d.independent = independent
+    generator = torch.Generator().manual_seed(0)
+    real, fakes = (torch.randn(8, 1, 4, 4, generator=generator) for _ in range(2))
+    batch = ganzoo.Batch(real, torch.ones(8, 1), 0, rng(), fakes=fakes)
+    loss, _ = ganzoo.Objective(_rpgan()).discriminator_loss(None, d, batch)
+    assert seen == ([16] if independent else [8, 8])
+    expected = torch.nn.functional.softplus(linear(fakes.flatten(1)) - linear(real.flatten(1))).mean()
+    torch.testing.assert_close(loss, expected)
 
 
 def test_augmented_and_packed_training_resumes_to_the_same_bits():

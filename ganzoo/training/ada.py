@@ -34,10 +34,40 @@ EXTRA = len(WAVELET) - 2
 """The length of an enlarged row beyond twice the number of pixels."""
 
 
-def draw(rng: Rng, n: int) -> Tensor:
-    """The numbers (n, 30) that decide what happens to n images: those of `_geometry`, then those of `_colour`."""
-    geometry = rng.rand(n, 8), rng.rand(n, 2), rng.rand(n, 6), rng.randn(n, 4)
-    return torch.cat([*geometry, rng.rand(n, 5), rng.rand(n, 2), rng.randn(n, 3)], 1)
+LEFT = ("mirror", "first", "saturation", "shift", "second", "inversion")
+RIGHT = ("turn", "stretch", "hue", "scale", "fraction", "contrast")
+OPERATIONS = (*LEFT, *RIGHT, "brightness")
+"""The operations, in an order in which `_products` multiplies the matrices of many by those of as many others."""
+
+
+def draw(rng: Rng, shape: torch.Size) -> Tensor:
+    """The numbers (13, N, 17) that decide what happens to N images of this shape (N, C, H, W).
+
+    For each of `OPERATIONS` and each image: the probability above which the operation is applied to the image, and its
+    matrix (4, 4). That of a geometric operation takes a place (x, y, 0, 1) in the result to one in the image, in pixels
+    from its centre; that of another takes colours (red, green, blue, 1). They are computed on the host, where that
+    costs less than a GPU's many small kernels.
+    """
+    n, _, height, width = shape
+    above, rotations, uniform, normal = rng.rand(n, 11), rng.rand(n, 2), rng.rand(n, 8), rng.randn(n, 7)
+    sides = torch.tensor([float(width), float(height)])
+    scale, stretch = torch.exp2(-normal[:, :2] * SCALE).unbind(1)
+    matrices = {
+        "mirror": _scaling(1 - 2 * (uniform[:, 0] * 2).floor(), torch.ones(n)),
+        "turn": _rotation((uniform[:, 1] * 4).floor() * (math.pi / 2)),
+        "shift": _translation(((uniform[:, 2:4] * 2 - 1) * SHIFT * sides).round()),
+        "scale": _scaling(scale, scale),
+        "first": _rotation((uniform[:, 4] * 2 - 1) * math.pi),
+        "stretch": _scaling(stretch, 1 / stretch),
+        "second": _rotation((uniform[:, 5] * 2 - 1) * math.pi),
+        "fraction": _translation(normal[:, 2:4] * SHIFT * sides),
+        **_colours(uniform[:, 6:], normal[:, 4:]),
+    }
+    # Two rotations, at least one of them with probability p: r < 1 - sqrt(1 - p).
+    first, second = (1 - (1 - rotations) ** 2).unbind(1)
+    least = {"first": first, "second": second}
+    least |= dict(zip((name for name in OPERATIONS if name not in least), above.unbind(1), strict=True))
+    return torch.stack([torch.cat([least[name][:, None], matrices[name].flatten(1)], 1) for name in OPERATIONS])
 
 
 def pipeline(x: Tensor, p: Tensor, numbers: Tensor) -> Tensor:
@@ -51,92 +81,75 @@ def pipeline(x: Tensor, p: Tensor, numbers: Tensor) -> Tensor:
     Returns:
         Images of the same shape, in float32 at least, which may leave [-1, 1].
     """
-    _, channels, height, width = x.shape
+    channels = x.shape[1]
     with torch.autocast(x.device.type, enabled=False):
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        geometry = _geometry(p, numbers[:, :20], height, width).to(x.dtype)
+        geometry, colour = _products(p, numbers.to(x.dtype))
         x = _transform(x, geometry)
-        colour = _colour(p, numbers[:, 20:], channels > 1).to(x.dtype)
+        shift, colour = colour[:, :3, 3:], colour[:, :3, :3]
         if channels == 1:  # the mean of the three channels of a grey picture in colour
-            colour = colour[:, :3].mean(1, keepdim=True)
-            colour = torch.stack([colour[..., :3].sum(2), colour[..., 3]], 2)
-        return (colour[:, :channels, :channels] @ x.flatten(2) + colour[:, :channels, channels : channels + 1]).view_as(
-            x
-        )
+            shift, colour = shift.mean(1, keepdim=True), colour.sum((1, 2), keepdim=True) / 3
+        return torch.baddbmm(shift, colour, x.flatten(2)).view_as(x)
 
 
-def _geometry(p: Tensor, numbers: Tensor, height: int, width: int) -> Tensor:
-    """For each image the matrix (N, 3, 3) from a place in the result to one in the image, in pixels from its centre."""
-    choices, rotations, uniform, normal = torch.split(numbers, [8, 2, 6, 4], 1)
-    chosen = choices < p
-    once = rotations < 1 - (1 - p).clamp_min(0).sqrt()  # two rotations, at least one of them with probability p
-    sides = _sides(height, width, p.device)
-    zero, one = torch.zeros_like(uniform[:, 0]), torch.ones_like(uniform[:, 0])
-
-    def drawn(i: int, values: Tensor, neutral: Tensor) -> Tensor:
-        return torch.where(chosen[:, i], values, neutral)
-
-    mirrored = drawn(0, 1 - 2 * (uniform[:, 0] * 2).floor(), one)
-    turned = drawn(1, (uniform[:, 1] * 4).floor() * (math.pi / 2), zero)
-    whole = ((uniform[:, 2:4] * 2 - 1) * SHIFT * sides).round() * chosen[:, 2:3]
-    scaled = drawn(3, torch.exp2(-normal[:, 0] * SCALE), one)
-    angles = (uniform[:, 4:6] * 2 - 1) * math.pi * once
-    stretched = drawn(4, torch.exp2(-normal[:, 1] * SCALE), one)
-    fractional = normal[:, 2:4] * SHIFT * sides * chosen[:, 5:6]
-    # Matrices of one kind together: each kernel has little to do, and costs a GPU as much to start as a large one.
-    mirror, scale, stretch = _scaling(
-        torch.stack([mirrored, scaled, stretched]), torch.stack([one, scaled, 1 / stretched])
-    )
-    turn, first, second = _rotation(torch.stack([turned, *angles.unbind(1)]))
-    shift, fraction = _translation(*torch.stack([whole, fractional]).unbind(2))
-    geometry: Tensor = mirror @ turn @ shift @ scale @ first @ stretch @ second @ fraction
-    return geometry
-
-
-@lru_cache(maxsize=16)
-def _sides(height: int, width: int, device: torch.device) -> Tensor:
-    return torch.tensor([float(width), float(height)]).to(device)
-
-
-def _matrices(*entries: Tensor) -> Tensor:
-    """Tensors (...) of the nine entries, row by row, as matrices (..., 3, 3)."""
-    return torch.stack(entries, -1).view(*entries[0].shape, 3, 3)
-
-
-def _scaling(x: Tensor, y: Tensor) -> Tensor:
-    zero, one = torch.zeros_like(x), torch.ones_like(x)
-    return _matrices(x, zero, zero, zero, y, zero, zero, zero, one)
-
-
-def _rotation(angle: Tensor) -> Tensor:
-    cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
-    return _matrices(cos, -sin, zero, sin, cos, zero, zero, zero, one)
-
-
-def _translation(x: Tensor, y: Tensor) -> Tensor:
-    zero, one = torch.zeros_like(x), torch.ones_like(x)
-    return _matrices(one, zero, -x, zero, one, -y, zero, zero, one)
-
-
-def _colour(p: Tensor, numbers: Tensor, colourful: bool) -> Tensor:
-    """For each image the matrix (N, 4, 4) of its colours (red, green, blue, 1)."""
-    choices, uniform, normal = torch.split(numbers[:, :, None, None], [5, 2, 3], 1)
-    chosen = choices < p
-    unit, constant, grey, white, cross = _colours(p.device)
-    brightness = unit + white * (normal[:, 0] * BRIGHTNESS * chosen[:, 0])
-    contrast = constant + (unit - constant) * torch.exp2(normal[:, 1] * CONTRAST * chosen[:, 1])
-    inverted = unit - 2 * grey * (uniform[:, 0] * 2).floor() * chosen[:, 2]
-    colour = inverted @ contrast @ brightness
-    if not colourful:
-        return colour
-    angle = (uniform[:, 1] * 2 - 1) * math.pi * chosen[:, 3]
-    hue = unit + cross * angle.sin() + (unit - constant - grey) * (angle.cos() - 1)
-    saturation = constant + grey + (unit - constant - grey) * torch.exp2(normal[:, 2] * SATURATION * chosen[:, 4])
-    return saturation @ hue @ colour
+def _products(p: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    """For each image the matrix (N, 4, 4) of its geometry and that of its colours, of the numbers of `draw`."""
+    matrices = numbers[..., 1:].view(*numbers.shape[:2], 4, 4)
+    chosen = torch.where(numbers[..., :1, None] < p, matrices, _unit(p.device, matrices.dtype))
+    left, right, (brightness,) = torch.split(chosen, [len(LEFT), len(RIGHT), 1])
+    # mirror turn, first stretch, saturation hue; shift scale, second fraction, inversion contrast
+    left, right = (left @ right).chunk(2)
+    before, after, colour = left @ right
+    return before @ after, colour @ brightness
 
 
 @lru_cache(maxsize=4)
-def _colours(device: torch.device) -> list[Tensor]:
+def _unit(device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.eye(4, dtype=dtype).to(device)
+
+
+def _matrices(n: int) -> Tensor:
+    """n times the identity (4, 4)."""
+    return torch.eye(4).repeat(n, 1, 1)
+
+
+def _scaling(x: Tensor, y: Tensor) -> Tensor:
+    matrices = _matrices(len(x))
+    matrices[:, 0, 0], matrices[:, 1, 1] = x, y
+    return matrices
+
+
+def _rotation(angle: Tensor) -> Tensor:
+    matrices = _matrices(len(angle))
+    matrices[:, 0, 0] = matrices[:, 1, 1] = angle.cos()
+    matrices[:, 1, 0] = angle.sin()
+    matrices[:, 0, 1] = -matrices[:, 1, 0]
+    return matrices
+
+
+def _translation(by: Tensor) -> Tensor:
+    matrices = _matrices(len(by))
+    matrices[:, :2, 3] = -by
+    return matrices
+
+
+def _colours(uniform: Tensor, normal: Tensor) -> dict[str, Tensor]:
+    """The matrices of the colour operations, of two uniform and three normal numbers for each image."""
+    unit, constant, grey, white, cross = _axes()
+    deviations = normal * torch.tensor([BRIGHTNESS, CONTRAST, SATURATION])
+    brightness, contrast, saturation = deviations[..., None, None].unbind(1)
+    inverted, angle = uniform[..., None, None].unbind(1)
+    angle = (angle * 2 - 1) * math.pi
+    return {
+        "brightness": unit + white * brightness,
+        "contrast": constant + (unit - constant) * torch.exp2(contrast),
+        "inversion": unit - 2 * grey * (inverted * 2).floor(),
+        "hue": unit + cross * angle.sin() + (unit - constant - grey) * (angle.cos() - 1),
+        "saturation": constant + grey + (unit - constant - grey) * torch.exp2(saturation),
+    }
+
+
+def _axes() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Matrices (4, 4) of the colours (red, green, blue, 1): the identity, the projections onto the constant and onto
     the grey axis, the addition of white, and the cross product with the unit vector of the grey axis."""
     constant, grey, white, cross = (torch.zeros(4, 4) for _ in range(4))
@@ -145,7 +158,7 @@ def _colours(device: torch.device) -> list[Tensor]:
     white[:3, 3] = 1
     for i in range(3):
         cross[i, (i + 2) % 3], cross[i, (i + 1) % 3] = 1 / math.sqrt(3), -1 / math.sqrt(3)
-    return [matrix.to(device) for matrix in (torch.eye(4), constant, grey, white, cross)]
+    return torch.eye(4), constant, grey, white, cross
 
 
 def _transform(x: Tensor, geometry: Tensor) -> Tensor:
@@ -154,27 +167,35 @@ def _transform(x: Tensor, geometry: Tensor) -> Tensor:
     enlarge_rows, reduce_rows = _resampling(height, x.device, x.dtype)
     enlarge_columns, reduce_columns = _resampling(width, x.device, x.dtype)
     large = enlarge_rows @ x @ enlarge_columns.T
-    # The places of the enlarged result, in pixels from the centre of the image.
-    down, right = (
-        (torch.arange(2 * size + EXTRA, device=x.device) - CENTRE - size + 1) / 2 for size in (height, width)
-    )
-    places = torch.stack([right.expand(len(down), -1), down[:, None].expand(-1, len(right))], 2).view(-1, 2)
-    places = places.to(x.dtype) @ geometry[:, :2, :2].mT + geometry[:, None, :2, 2]
-    grid = _position(places, _sides(height, width, x.device).to(x.dtype))
-    moved: Tensor = _Sampled.apply(large, grid.view(len(x), len(down), len(right), 2))
+    grid = _grid(geometry, height, width)
+    moved: Tensor = _Sampled.apply(large, grid.view(len(x), *large.shape[2:], 2))
     return reduce_rows @ moved @ reduce_columns.T
 
 
-def _position(place: Tensor, sides: Tensor) -> Tensor:
-    """Where places (..., 2), in pixels from the centre, are in enlarged rows and columns, from -1 to 1 as `grid_sample`
-    counts. What lies beyond their ends is mirrored at the centres of the outermost pixels."""
-    last, end = sides - 1, 2 * sides + (EXTRA - 1)
-    pixel = place + last / 2
-    mirrored = pixel % (2 * last).clamp_min(1)
-    mirrored = torch.minimum(mirrored, 2 * last - mirrored)
-    row = 2 * pixel + CENTRE
-    row = torch.where((row < 0) | (row > end), 2 * mirrored + CENTRE, row)
-    return row * (2 / end) - 1
+def _grid(geometry: Tensor, height: int, width: int) -> Tensor:
+    """For each image where the samples of the enlarged result come from: places (N, samples, 2) in enlarged rows and
+    columns, from -1 to 1 as `grid_sample` counts. What lies beyond their ends is mirrored at the centres of the
+    outermost pixels."""
+    places, start, middle, reach, period = _places(height, width, geometry.device, geometry.dtype)
+    shift = (geometry[:, :2, 3] + start)[:, None]
+    place = torch.baddbmm(shift, places.expand(len(geometry), -1, -1), geometry[:, :2, :2].mT)
+    pixel = (place + middle) % period
+    mirrored = torch.minimum(pixel, period - pixel) - middle
+    return torch.where(place.abs() <= reach, place, mirrored) / reach
+
+
+@lru_cache(maxsize=16)
+def _places(height: int, width: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """The places (samples, 2) of the samples of an enlarged image, in pixels from its centre, and numbers for each axis
+    (2,), also in pixels: from the middle of the enlarged row to the centre of the image, from the first pixel to that
+    middle, from there to the last sample, and the period of a row that is mirrored at both ends."""
+    down, right = (torch.arange(2 * size + EXTRA) - CENTRE - size + 1 for size in (height, width))
+    places = torch.cartesian_prod(down, right).flip(1) / 2
+    last = torch.tensor([width, height]) - 1
+    reach = (2 * last + EXTRA + 1) / 4
+    middle = reach - CENTRE / 2
+    numbers = places, last / 2 - middle, middle, reach, (2 * last).clamp_min(1)
+    return tuple(tensor.to(dtype).to(device) for tensor in numbers)
 
 
 @lru_cache(maxsize=16)
@@ -222,10 +243,10 @@ class _Spread(torch.autograd.Function):
             return spread
         total = gradient.new_zeros(shape[0], shape[2], shape[3], shape[1])
         n = torch.arange(shape[0], device=grid.device).view(-1, 1, 1)
-        values = gradient.permute(0, 2, 3, 1)
-        for x, x_share in _neighbours(grid[..., 0], shape[3]):
-            for y, y_share in _neighbours(grid[..., 1], shape[2]):
-                total.index_put_((n, y, x), values * (x_share * y_share)[..., None], accumulate=True)
+        x, x_share = _neighbours(grid[..., 0], shape[3])
+        y, y_share = _neighbours(grid[..., 1], shape[2])
+        values = gradient.permute(0, 2, 3, 1) * (x_share * y_share[:, None])[..., None]
+        total.index_put_((n, y[:, None], x), values, accumulate=True)
         return total.permute(0, 3, 1, 2)
 
     @staticmethod
@@ -233,9 +254,10 @@ class _Spread(torch.autograd.Function):
         return _Sampled.apply(gradient, ctx.saved_tensors[0]), None, None
 
 
-def _neighbours(place: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
-    """The two samples next to a place from -1 to 1 in a row, and their shares in the value there."""
+def _neighbours(place: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The indices (2, ...) of the two samples next to places from -1 to 1 in a row, and their shares in the value
+    there."""
     position = (place + 1) * ((size - 1) / 2)
     low = position.floor()
-    share, index = position - low, low.long()
-    return [(index.clamp(0, size - 1), 1 - share), ((index + 1).clamp(0, size - 1), share)]
+    share = position - low
+    return torch.stack([low, low + 1]).clamp(0, size - 1).long(), torch.stack([1 - share, share])

@@ -148,9 +148,11 @@ class Augmentation:
         if not self.policies:
             return x
         host = rng.on("cpu")
-        drawn = [draw(host, len(x)) if name == ADA else POLICIES[name].draw(host, x.shape) for name in self.policies]
-        numbers = to_device(torch.cat(drawn, 1), rng.device)  # in one copy
-        for name, own in zip(self.policies, torch.split(numbers, [part.shape[1] for part in drawn], 1), strict=True):
+        drawn = [(draw if name == ADA else POLICIES[name].draw)(host, x.shape) for name in self.policies]
+        numbers = to_device(torch.cat([part.flatten() for part in drawn]), rng.device)  # in one copy
+        parts = torch.split(numbers, [part.numel() for part in drawn])
+        for name, flat, part in zip(self.policies, parts, drawn, strict=True):
+            own = flat.view_as(part)
             x = pipeline(x, self.p, own) if name == ADA else POLICIES[name].apply(x, own)
         return x
 

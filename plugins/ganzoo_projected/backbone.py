@@ -90,6 +90,9 @@ def load(name: str, weights: str | None) -> nn.Module:
             finally:
                 logger.setLevel(level)
             net.pretrained_cfg.pop("state_dict", None)
+    for module in net.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False  # of what is overwritten, a pass with gradients keeps a copy
     extractor: nn.Module = net.eval().requires_grad_(False)
     return extractor
 

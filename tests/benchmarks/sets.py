@@ -131,12 +131,14 @@ def main() -> None:
     parser.add_argument("--features", help="FILE with the weights of the features of colour pictures")
     parser.add_argument("--out", type=Path, default=Path("runs/sets"))
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once, each with one thread")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS, metavar="SET", help="only these sets")
     options = parser.parse_args()
     records: list[Row] = json.loads(RECORDS.read_text()) if RECORDS.exists() else []
     if options.data_dir:
         wanted = {tuple(job[key] for key in IDENTITY): job for job in jobs(options.data_dir, options.features)}
         records = [row for row in records if wanted.pop(tuple(row[key] for key in IDENTITY), None)]
-        for row in run(list(wanted.values()), options.out, options.jobs):
+        missing = [job for job in wanted.values() if job["set"] in options.sets]
+        for row in run(missing, options.out, options.jobs):
             records = sorted([*records, keep(row)], key=order)
             RECORDS.write_text(json.dumps(records, indent=1) + "\n")
             write_between_marks(PAGE, table(records), MARKS)

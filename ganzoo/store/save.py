@@ -80,8 +80,10 @@ def save_pretrained(
     run, checkpoint = open_run(Path(getattr(source, "folder", source)))
     config, training = read_training(run)
     model = checkpoint.state["model"]
-    _remove_paths(training["config"], config, model)
-    training |= {"step": checkpoint.step, "seconds": round(checkpoint.state["seconds"], 1)}
+    settings = config.to_dict()
+    del settings["out"]
+    _remove_paths(settings, config, model)
+    training |= {"config": settings, "step": checkpoint.step, "seconds": round(checkpoint.state["seconds"], 1)}
     networks: dict[str, nn.Module] = {}
     for role, part in (("generator", "ema"), ("discriminator", "discriminator")):
         networks[role] = checkpoint_network(checkpoint, role, part)  # type: ignore[arg-type]
@@ -110,7 +112,7 @@ def _remove_paths(settings: dict[str, Any], config: TrainConfig, model: Mapping[
         settings["inputs"] = Path(config.inputs).stem
     settings.pop("data_dir", None)
     settings.pop("track", None)  # may name accounts
-    for own, key in ((settings, "eval_features"), (settings.get("objective_options", {}), "features")):
+    for own, key in ((settings, "eval_features"), (settings["objective_options"], "features")):
         if isinstance(spec := own.get(key), str):  # NAME=FILE
             own[key] = spec.partition("=")[0]
     for role in ("generator", "discriminator"):

@@ -8,17 +8,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from ganzoo.data.dataset import Data
+from ganzoo.data.dataset import Batches, Data
 from ganzoo.data.loading import ADD_INPUTS, load
 from ganzoo.errors import ConfigError, GanzooError
-from ganzoo.rng import Rng
+from ganzoo.rng import Rng, preserve_torch
 from ganzoo.sampling.classes import name_classes
 from ganzoo.sampling.draw import class_count, draw_latent, generate
 from ganzoo.sampling.options import takes_inputs
 from ganzoo.sampling.sound import set_rate
 from ganzoo.sampling.values import from_uint8
 from ganzoo.training.augment import ADA, Augmentation
-from ganzoo.training.objective import Loss, Objective, Penalty
+from ganzoo.training.objective import Batch, Loss, Objective, Penalty
 from ganzoo.zoo.config import AUTO, TrainConfig
 from ganzoo.zoo.networks import REFUSALS, build, network, resolve
 from ganzoo.zoo.plugins import registry
@@ -106,7 +106,36 @@ def build_players(config: TrainConfig, data: Data) -> Players:
         )
     name_classes(g, None if class_count(g) is None or data.classes is None else data.classes[: class_count(g)])
     set_rate(g, data.rate)
+    if config.batch_size // config.accumulate == config.pack:
+        _try_single(config, data, *copy.deepcopy((g, d, objective)))
     return Players(g, d, loss, penalties, augmentation, objective)
+
+
+def _try_single(config: TrainConfig, data: Data, g: nn.Module, d: nn.Module, objective: Any) -> None:
+    """Compute the losses of parts of a batch from which D gets one input. BatchNorm refuses a single number of each
+    channel, which has no variance.
+
+    Raises:
+        ConfigError: the networks cannot be trained on so few items.
+    """
+    cpu = torch.device("cpu")
+    real, labels, inputs = Batches(data, config.batch_size, config.seed, cpu).get(0, 0, config.accumulate)
+    rng = Rng(config.seed, 0, "single")
+    z, known = draw_latent(g, len(real), rng), labels if config.conditional else None
+    batch = Batch(real, z, 0, rng, labels=labels, fake_labels=known, inputs=inputs)
+    try:
+        with preserve_torch(cpu):
+            objective.discriminator_loss(g, d, batch)
+            objective.generator_loss(g, d, batch)
+    except REFUSALS as error:
+        if isinstance(error, GanzooError):
+            raise
+        parts = f" in {config.accumulate} parts" if config.accumulate > 1 else ""
+        fewer = "".join(f", or a smaller --{name}" for name in ("accumulate", "pack") if getattr(config, name) > 1)
+        raise ConfigError(
+            f"{config.architecture} cannot be trained on batches of {config.batch_size}{parts} ({error}): "
+            f"give a larger --batch-size{fewer}"
+        ) from error
 
 
 def choose_augmentation(config: TrainConfig, data: Data) -> TrainConfig:

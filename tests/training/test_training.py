@@ -289,7 +289,14 @@ def test_a_run_that_cannot_start_leaves_nothing(tiny_config, workplace):
         ganzoo.train(tiny_config(batch_size=1001))
     with pytest.raises(ganzoo.ConfigError, match=r"makes items of shape \(2,\), the data has \(1, 28, 28\)"):
         ganzoo.train(tiny_config(data="digits"))
+    for settings in ({"batch_size": 1}, {"batch_size": 8, "accumulate": 8}):
+        with pytest.raises(ganzoo.ConfigError, match=r"on batches of .*more than 1 value per channel"):
+            ganzoo.train(TrainConfig("vanilla", **settings))
     assert list(workplace.iterdir()) == []
+
+
+def test_batches_of_one_where_nothing_needs_more(tiny_config):
+    assert ganzoo.train(tiny_config(batch_size=1, steps=2)).step == 2
 
 
 # Resume

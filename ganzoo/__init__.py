@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ganzoo.latent.walk import walk
     from ganzoo.report.shown import Shown, show
     from ganzoo.report.trackers import TrackedRun, Tracker
-    from ganzoo.rng import Rng
+    from ganzoo.rng import Rng, seeds_of, uniform_of
     from ganzoo.sampling.draw import sample
     from ganzoo.store.card import cards_folder
     from ganzoo.store.hub import fetch_file
@@ -106,8 +106,10 @@ __all__ = [
     "render",
     "sample",
     "save_pretrained",
+    "seeds_of",
     "show",
     "train",
+    "uniform_of",
     "unregister",
     "walk",
 ]
@@ -138,6 +140,8 @@ _imported = lazy(
         "push": "store.publish",
         "Result": "store.results",
         "Rng": "rng",
+        "seeds_of": "rng",
+        "uniform_of": "rng",
         "Shown": "report.shown",
         "show": "report.shown",
         "TrackedRun": "report.trackers",

@@ -100,6 +100,38 @@ class Rng:
         return to_device(whole[self.part * n : (self.part + 1) * n], self.device)
 
 
+MASK = 0xFFFFFFFF
+"""Keeps 32 bits of a whole number."""
+
+
+def seeds_of(latents: torch.Tensor) -> torch.Tensor:
+    """A seed for each row of latents (N, ...), from their bits: (N,) int64, from 0 to 2^32 - 1."""
+    bits = latents.detach().float().flatten(1).contiguous().view(torch.int32).long() & MASK
+    odd = torch.arange(bits.shape[1], device=bits.device) * 0x9E3779B1 + 0x85EBCA6B & MASK | 1
+    mixed = (bits ^ bits >> 15) * odd & MASK
+    return (mixed ^ mixed >> 16).sum(1) & MASK
+
+
+def uniform_of(seeds: torch.Tensor, layer: int, count: int) -> torch.Tensor:
+    """Numbers between 0 and 1 that depend on the seed of their item and on the layer alone: (N, count).
+
+    They are computed on the device of the seeds, and are the same on every device and however a batch is split. For the
+    noise and the dropout of a generator, take the seeds of its latents, `seeds_of`: then a latent always has the same
+    image. Each position is hashed with its seed, by multiplications and shifts of 32 bits (the finaliser of
+    MurmurHash3).
+
+    Args:
+        seeds: (N,) int64, from 0 to 2^32 - 1.
+        layer: the number of the layer, from 0, so that layers have different numbers.
+        count: of numbers for an item, at most 2^22.
+    """
+    position = torch.arange(count, device=seeds.device) + (layer << 22)
+    x = seeds[:, None] ^ (position * 0x9E3779B1 & MASK)
+    x = (x ^ x >> 16) * 0x85EBCA6B & MASK
+    x = (x ^ x >> 13) * 0xC2B2AE35 & MASK
+    return ((x ^ x >> 16) >> 8).float().add_(0.5).mul_(2.0**-24)
+
+
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """`tensor` on `device`. To CUDA it goes through pinned memory, so that nothing waits for the copy.
 

@@ -5,8 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ganzoo import Batch, Penalty
-from ganzoo_stylegan2.layers import uniform_like
+from ganzoo import Batch, Penalty, uniform_of
 
 Discriminator = Callable[[Tensor], Tensor]
 
@@ -69,7 +68,7 @@ class Dragan(Penalty):
 
     def __call__(self, d: Discriminator, real: Tensor, fake: Tensor, *, batch: Batch) -> Tensor:
         seeds = batch.rng.randint(1 << 32, len(real))
-        uniform = uniform_like(seeds, 0, real[0].numel()).view(real.shape)
+        uniform = uniform_of(seeds, 0, real[0].numel()).view(real.shape)
         noise = batch.whole_real().std(correction=0) / 2 * uniform
         near = real + batch.rng.rand(*_per_item(real)) * noise
         return self.weight * (gradient_norm(d, near) - 1).square().mean()

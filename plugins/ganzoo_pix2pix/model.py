@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, l1_loss, leaky_relu
 
-from ganzoo import Batch, ConfigError, Loss, Objective, Penalty
+from ganzoo import Batch, ConfigError, Loss, Objective, Penalty, uniform_of
 from ganzoo_dcgan.model import ClassEmbedding
 from ganzoo_pix2pix.foreign import generator_from_foreign
-from ganzoo_stylegan2.layers import MASK, uniform_like
 
 WIDEST = 8
 """The number of channels doubles at each halving of the size, up to this many times `width`."""
@@ -20,6 +19,8 @@ SMALLEST = 8
 NORMS = ("instance", "batch")
 DROPPED = 3
 """The first layers of the decoder, after which the paper has dropout."""
+MASK = 0xFFFFFFFF
+"""Keeps 32 bits of a whole number."""
 PATCHES = {3: 70, 2: 34, 1: 16}
 """The side in pixels of the patch that a logit judges, by the number of layers of stride 2."""
 
@@ -194,7 +195,7 @@ class Generator(nn.Module):
         odd = torch.arange(z.shape[1], device=z.device) * 0x9E3779B1 + 0x85EBCA6B & MASK | 1
         mixed = (z.detach().float() * 2**20).round().long() * odd & MASK
         seeds = mixed.sum(1) & MASK
-        return (uniform_like(seeds, layer, shape.numel()) >= self.dropout).reshape(-1, *shape)
+        return (uniform_of(seeds, layer, shape.numel()) >= self.dropout).reshape(-1, *shape)
 
     from_foreign = staticmethod(generator_from_foreign)
 

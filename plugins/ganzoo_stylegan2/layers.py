@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, interpolate, leaky_relu, linear, one_hot
 
-from ganzoo import ConfigError
+from ganzoo import ConfigError, uniform_of
 from ganzoo_dcgan.model import stages
 
 SLOPE = 0.2
@@ -23,8 +23,6 @@ TAPS = (1.0, 3.0, 3.0, 1.0)
 REST = (1.0, 2.0, 1.0)
 """What is left of it after each pixel was repeated: [1, 1] * [1, 2, 1] = [1, 3, 3, 1]."""
 EPSILON = 1e-8
-MASK = 0xFFFFFFFF
-"""Keeps 32 bits of a whole number."""
 Noise = Literal["random", "const", "none"]
 NOISES: tuple[Noise, ...] = get_args(Noise)
 
@@ -286,35 +284,10 @@ def noise_like(seeds: Tensor, layer: int, size: int) -> Tensor:
         size: height and width.
     """
     half = (size * size + 1) // 2
-    uniform = uniform_like(seeds, layer, 2 * half)
+    uniform = uniform_of(seeds, layer, 2 * half)
     radius, angle = (-2 * uniform[:, :half].log()).sqrt(), 2 * math.pi * uniform[:, half:]
     normal = torch.cat([radius * angle.cos(), radius * angle.sin()], 1)
     return normal[:, : size * size].reshape(-1, 1, size, size)
-
-
-def uniform_like(seeds: Tensor, layer: int, count: int) -> Tensor:
-    """Numbers between 0 and 1 that depend on the seed of their item and on the layer alone: (N, count).
-
-    Each position is hashed with its seed, by multiplications and shifts of 32 bits (the finaliser of MurmurHash3).
-
-    Args:
-        seeds: (N,) int64, from 0 to 2^32 - 1.
-        layer: the number of the layer.
-        count: of numbers for an item, at most 2^22.
-    """
-    position = torch.arange(count, device=seeds.device) + (layer << 22)
-    x = seeds[:, None] ^ (position * 0x9E3779B1 & MASK)
-    x = (x ^ x >> 16) * 0x85EBCA6B & MASK
-    x = (x ^ x >> 13) * 0xC2B2AE35 & MASK
-    return ((x ^ x >> 16) >> 8).float().add_(0.5).mul_(2.0**-24)
-
-
-def seeds_of(latent: Tensor) -> Tensor:
-    """A seed for each row of (N, ...) numbers, from their bits: (N,) int64, from 0 to 2^32 - 1."""
-    bits = latent.detach().float().flatten(1).contiguous().view(torch.int32).long() & MASK
-    odd = torch.arange(bits.shape[1], device=bits.device) * 0x9E3779B1 + 0x85EBCA6B & MASK | 1
-    mixed = (bits ^ bits >> 15) * odd & MASK
-    return (mixed ^ mixed >> 16).sum(1) & MASK
 
 
 def spread(x: Tensor, group: int, strided: bool) -> Tensor:

@@ -8,9 +8,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ganzoo import ConfigError
+from ganzoo import ConfigError, seeds_of, uniform_of
 from ganzoo_dcgan.model import stages
-from ganzoo_stylegan2.layers import Noise, noise_of, seeds_of, uniform_like
+from ganzoo_stylegan2.layers import Noise, noise_of
 from ganzoo_stylegan2.lucid_foreign import discriminator_from_foreign, generator_from_foreign
 from ganzoo_stylegan2.lucid_layers import Analysis, Mapping, Synthesis, initialise
 
@@ -107,7 +107,7 @@ class Generator(nn.Module):
         field = self.noise_const[None, None]
         if noise == "random":
             seeds = seeds_of(w if latent is None else latent)
-            field = uniform_like(seeds, 0, size * size).reshape(-1, 1, size, size)
+            field = uniform_of(seeds, 0, size * size).reshape(-1, 1, size, size)
         elif noise == "none":
             field = torch.full_like(field, MEAN)
         if self.const is not None:

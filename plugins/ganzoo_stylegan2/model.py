@@ -6,7 +6,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ganzoo import ConfigError
+from ganzoo import ConfigError, seeds_of
 from ganzoo_stylegan2.foreign import discriminator_from_foreign, generator_from_foreign
 from ganzoo_stylegan2.layers import (
     GAIN,
@@ -19,7 +19,6 @@ from ganzoo_stylegan2.layers import (
     activate,
     noise_like,
     noise_of,
-    seeds_of,
     spread,
     widths,
 )

@@ -10,7 +10,6 @@ from ganzoo import WeightsError
 from ganzoo.exchange.checkpoints import read_checkpoint
 from ganzoo.exchange.foreign import convert
 from ganzoo.exchange.torch_files import read_file
-from ganzoo_stylegan2.layers import seeds_of, uniform_like
 from lucid import StyleGAN2
 
 VARIANTS = {
@@ -45,7 +44,7 @@ def test_the_same_images_and_logits(workplace, name):
         g = convert("stylegan2_lucid", read_checkpoint(path, key), **options).double()
         assert settings.items() <= g.config.items()
         z, size = torch.randn(3, 10).double(), g.config["image_size"]
-        uniform = uniform_like(seeds_of(z), 0, size**2).reshape(3, size, size).double()
+        uniform = ganzoo.uniform_of(ganzoo.seeds_of(z), 0, size**2).reshape(3, size, size).double()
         half = torch.full((3, size, size), 0.5).double()
         fields = {"const": g.noise_const.expand(3, -1, -1), "none": half, "random": uniform}
         for noise, field in fields.items():

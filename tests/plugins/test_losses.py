@@ -9,7 +9,6 @@ import ganzoo
 from ganzoo import Batch, Rng
 from ganzoo.zoo.networks import resolve
 from ganzoo.zoo.plugins import registry
-from ganzoo_stylegan2.layers import uniform_like
 
 LN2 = math.log(2)
 LN3 = math.log(3)
@@ -187,7 +186,7 @@ def around_a_point(x):
 def dragan_by_hand():
     """The penalty of each item."""
     penalties = []
-    numbers = uniform_like(torch.tensor(DRAGAN_SEEDS), 0, 2).tolist()
+    numbers = ganzoo.uniform_of(torch.tensor(DRAGAN_SEEDS), 0, 2).tolist()
     for x, a, u in zip(DRAGAN_REAL, DRAGAN_A, numbers, strict=True):
         gradient = [x[i] + 2 * a[0] * u[i] - c for i, c in enumerate((3.5, 5.0))]
         penalties.append(10 * (math.hypot(*gradient) - 1) ** 2)

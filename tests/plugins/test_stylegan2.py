@@ -5,10 +5,10 @@ import torch
 from torch.nn.functional import conv2d, pad
 
 import ganzoo
-from ganzoo import Batch, ConfigError, Objective, Rng, TrainConfig
+from ganzoo import Batch, ConfigError, Objective, Rng, TrainConfig, seeds_of
 from ganzoo.training.objective import Loss
 from ganzoo_losses.losses import NonSaturating
-from ganzoo_stylegan2.layers import GAIN, Conv, Filter, Modulated, noise_like, seeds_of, spread
+from ganzoo_stylegan2.layers import GAIN, Conv, Filter, Modulated, noise_like, spread
 from ganzoo_stylegan2.objective import StyleGAN2
 
 SMALL = {"channel_base": 256, "channel_max": 16}

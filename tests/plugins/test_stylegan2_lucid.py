@@ -5,9 +5,9 @@ import torch
 from torch.nn.functional import interpolate
 
 import ganzoo
-from ganzoo import Batch, ConfigError, Rng
+from ganzoo import Batch, ConfigError, Rng, uniform_of
 from ganzoo.training.objective import Loss
-from ganzoo_stylegan2.layers import Filter, uniform_like
+from ganzoo_stylegan2.layers import Filter
 from ganzoo_stylegan2.lucid_layers import Mapping, Modulated
 from ganzoo_stylegan2.objective import StyleGAN2
 
@@ -42,12 +42,12 @@ def test_the_border_is_mirrored():
 
 
 def test_noise_is_uniform_and_a_function_of_the_latent():
-    noise = uniform_like(torch.arange(50), 0, 4000)
+    noise = uniform_of(torch.arange(50), 0, 4000)
     assert noise.min() > 0
     assert noise.max() < 1
     counts = torch.histc(noise, 10, 0, 1) / noise.numel()
     assert (counts - 0.1).abs().max() < 0.005
-    assert torch.equal(uniform_like(torch.arange(20, 30), 0, 4000), noise[20:30])
+    assert torch.equal(uniform_of(torch.arange(20, 30), 0, 4000), noise[20:30])
 
 
 @torch.no_grad()

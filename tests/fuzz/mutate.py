@@ -1,6 +1,7 @@
 """Damage to files, chosen by a seeded generator: bytes, the structure of JSON, headers of safetensors, other kinds of
 files in their place."""
 
+import copy
 import json
 import os
 import random
@@ -81,8 +82,9 @@ def _nodes(tree: Any) -> list[tuple[Any, Any]]:
 def odd(rng: random.Random, tree: Any) -> Any:
     """A JSON value with one place changed: another value there, none, a second name, or the value deep in lists."""
     places = _nodes(tree)
+    value = copy.deepcopy(rng.choice(ODD))  # which the next change may change
     if not places or rng.random() < 0.05:
-        return rng.choice(ODD)
+        return value
     container, key = rng.choice(places)
     kind = rng.randrange(6)
     if kind == 0:
@@ -90,12 +92,10 @@ def odd(rng: random.Random, tree: Any) -> Any:
     elif kind == 1 and isinstance(container, dict):
         container[rng.choice(("x", "", "é", "__init__", str(key) + "s"))] = container[key]
     elif kind == 2:
-        value = container[key]
         for _ in range(rng.choice((1, 30, 400))):  # twice the last is still less than json can write
-            value = [value]
-        container[key] = value
+            container[key] = [container[key]]
     else:
-        container[key] = rng.choice(ODD)
+        container[key] = value
     return tree
 
 

@@ -166,35 +166,37 @@ def _transform(x: Tensor, geometry: Tensor) -> Tensor:
     height, width = x.shape[2:]
     enlarge_rows, reduce_rows = _resampling(height, x.device, x.dtype)
     enlarge_columns, reduce_columns = _resampling(width, x.device, x.dtype)
-    large = enlarge_rows @ x @ enlarge_columns.T
-    grid = _grid(geometry, height, width)
-    moved: Tensor = _Sampled.apply(large, grid.view(len(x), *large.shape[2:], 2))
+    large = enlarge_rows @ (x @ enlarge_columns.T)
+    moved: Tensor = _Sampled.apply(large, _grid(geometry, height, width))
     return reduce_rows @ moved @ reduce_columns.T
 
 
 def _grid(geometry: Tensor, height: int, width: int) -> Tensor:
-    """For each image where the samples of the enlarged result come from: places (N, samples, 2) in enlarged rows and
-    columns, from -1 to 1 as `grid_sample` counts. What lies beyond their ends is mirrored at the centres of the
+    """For each image where the samples of the enlarged result come from: places (N, rows, columns, 2) in enlarged rows
+    and columns, from -1 to 1 as `grid_sample` counts. What lies beyond their ends is mirrored at the centres of the
     outermost pixels."""
-    places, start, middle, reach, period = _places(height, width, geometry.device, geometry.dtype)
-    shift = (geometry[:, :2, 3] + start)[:, None]
-    place = torch.baddbmm(shift, places.expand(len(geometry), -1, -1), geometry[:, :2, :2].mT)
-    pixel = (place + middle) % period
-    mirrored = torch.minimum(pixel, period - pixel) - middle
-    return torch.where(place.abs() <= reach, place, mirrored) / reach
+    right, down, reach, start, period, first = _places(height, width, geometry.device, geometry.dtype)
+    scaled = geometry[:, :2] / reach
+    # Each coordinate in a map of its own, since kernels for the CPU are slow along dimensions of two numbers.
+    along = torch.addcmul(scaled[..., 3:] + start, scaled[..., 1:2], down)
+    place = (scaled[..., :1] * right)[:, :, None] + along[..., None]
+    # A row that is mirrored at both ends repeats itself: a place is as far from the first pixel as from the nearest of
+    # its repetitions.
+    mirrored = (place / period[..., None]).sub_((first / period)[..., None])
+    mirrored = mirrored.sub_(mirrored.round()).abs_().mul_(period[..., None]).add_(first[..., None])
+    return torch.where(place.abs() <= 1, place, mirrored).permute(0, 2, 3, 1)
 
 
 @lru_cache(maxsize=16)
 def _places(height: int, width: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """The places (samples, 2) of the samples of an enlarged image, in pixels from its centre, and numbers for each axis
-    (2,), also in pixels: from the middle of the enlarged row to the centre of the image, from the first pixel to that
-    middle, from there to the last sample, and the period of a row that is mirrored at both ends."""
-    down, right = (torch.arange(2 * size + EXTRA) - CENTRE - size + 1 for size in (height, width))
-    places = torch.cartesian_prod(down, right).flip(1) / 2
-    last = torch.tensor([width, height]) - 1
+    """The places of the samples in the rows and in the columns of an enlarged image, in pixels from its centre. Then
+    numbers (2, 1) for both axes: half the length of an enlarged row in pixels; and in units of that, from the middle of
+    the row, the centre of the image, the period of a row that is mirrored at both ends, and the first pixel."""
+    right, down = ((torch.arange(2 * size + EXTRA) - CENTRE - size + 1) / 2 for size in (width, height))
+    last = torch.tensor([[width], [height]]) - 1
     reach = (2 * last + EXTRA + 1) / 4
-    middle = reach - CENTRE / 2
-    numbers = places, last / 2 - middle, middle, reach, (2 * last).clamp_min(1)
+    first = (CENTRE / 2 - reach) / reach
+    numbers = right, down, reach, first + last / 2 / reach, (2 * last).clamp_min(1) / reach, first
     return tuple(tensor.to(dtype).to(device) for tensor in numbers)
 
 

@@ -197,8 +197,9 @@ def _dry_run(config: TrainConfig) -> None:
     from ganzoo.devices import choose_device
     from ganzoo.sampling.classes import class_names
     from ganzoo.training.build import build_players, load_data
-    from ganzoo.training.settings import choose_precision
+    from ganzoo.training.settings import check_batch_size, choose_precision
 
+    check_batch_size(config)
     data = load_data(config)
     device = choose_device(config.device)
     Batches(data, config.batch_size, config.seed, device, flip=config.flip)

@@ -1,7 +1,9 @@
 """Building the data, the networks and their objective from a configuration."""
 
+import contextlib
 import copy
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,17 +88,27 @@ def build_players(config: TrainConfig, data: Data) -> Players:
     augmentation = _build_augmentation(config, data, loss)
     objective = _build_objective(config, loss, penalties, augmentation)
     getattr(objective, "check_networks", lambda g, d: None)(g, d)  # a class of its own may have none
-    with torch.no_grad():
-        evaluated = copy.deepcopy(g).eval()
-        given = from_uint8(data.inputs[:1]) if takes_inputs(g) and data.inputs is not None else None
-        z = draw_latent(g, 1, Rng(config.seed, 0, "shape"))
-        try:
-            shape = tuple(generate(evaluated, z, inputs=given).shape[1:])
-        except REFUSALS as error:
-            if isinstance(error, GanzooError):
-                raise
-            what = f"the generator of {config.architecture}"
-            raise ConfigError(f"{what} cannot compute an item with the settings {g.config}: {error}") from error
+    _try_one(config, data, copy.deepcopy(g), d)
+    name_classes(g, None if class_count(g) is None or data.classes is None else data.classes[: class_count(g)])
+    set_rate(g, data.rate)
+    if config.batch_size // config.accumulate == config.pack:
+        _try_single(config, data, *copy.deepcopy((g, d, objective)))
+    return Players(g, d, loss, penalties, augmentation, objective)
+
+
+@torch.no_grad()
+def _try_one(config: TrainConfig, data: Data, g: nn.Module, d: nn.Module) -> None:
+    """Generate one item and judge one, in evaluation mode.
+
+    Raises:
+        ConfigError: a network cannot do it, or the generator's item differs from the data's in shape.
+    """
+    given = from_uint8(data.inputs[:1]) if takes_inputs(g) and data.inputs is not None else None
+    rng = Rng(config.seed, 0, "shape")
+    z = draw_latent(g, 1, rng)
+    with _trying(f"the generator of {config.architecture} cannot compute an item with the settings {g.config}"):
+        item = generate(g.eval(), z, inputs=given)
+    shape = tuple(item.shape[1:])
     if shape != tuple(data.items.shape[1:]):
         size, setting = ("length", "data.length") if data.is_sound else ("image_size", "image_size and channels")
         advice = f"set {setting}" if size in g.config else f"it takes no {size}, so take another architecture"  # type: ignore[operator]
@@ -104,11 +116,22 @@ def build_players(config: TrainConfig, data: Data) -> Players:
             f"the generator of {config.architecture} makes items of shape {shape}, the data has "
             f"{tuple(data.items.shape[1:])}: {advice}, or take other data"
         )
-    name_classes(g, None if class_count(g) is None or data.classes is None else data.classes[: class_count(g)])
-    set_rate(g, data.rate)
-    if config.batch_size // config.accumulate == config.pack:
-        _try_single(config, data, *copy.deepcopy((g, d, objective)))
-    return Players(g, d, loss, penalties, augmentation, objective)
+    known = torch.zeros(1, dtype=torch.int64) if config.conditional else None
+    judge = Batch(item, z, 0, rng, fake_labels=known, inputs=given).judge(d.eval())
+    with _trying(f"the discriminator of {config.architecture} cannot judge items of shape {shape} with {d.config}"):
+        judge(item.repeat(1, config.pack, *[1] * (len(shape) - 1)))
+    d.train()
+
+
+@contextlib.contextmanager
+def _trying(failure: str, advice: str = "") -> Iterator[None]:
+    """Whatever code raises in the block that does not expect its arguments becomes a ConfigError."""
+    try:
+        yield
+    except REFUSALS as error:
+        if isinstance(error, GanzooError):
+            raise
+        raise ConfigError(f"{failure}: {error}{advice}") from error
 
 
 def _try_single(config: TrainConfig, data: Data, g: nn.Module, d: nn.Module, objective: Any) -> None:
@@ -123,19 +146,12 @@ def _try_single(config: TrainConfig, data: Data, g: nn.Module, d: nn.Module, obj
     rng = Rng(config.seed, 0, "single")
     z, known = draw_latent(g, len(real), rng), labels if config.conditional else None
     batch = Batch(real, z, 0, rng, labels=labels, fake_labels=known, inputs=inputs)
-    try:
-        with preserve_torch(cpu):
-            objective.discriminator_loss(g, d, batch)
-            objective.generator_loss(g, d, batch)
-    except REFUSALS as error:
-        if isinstance(error, GanzooError):
-            raise
-        parts = f" in {config.accumulate} parts" if config.accumulate > 1 else ""
-        fewer = "".join(f", or a smaller --{name}" for name in ("accumulate", "pack") if getattr(config, name) > 1)
-        raise ConfigError(
-            f"{config.architecture} cannot be trained on batches of {config.batch_size}{parts} ({error}): "
-            f"give a larger --batch-size{fewer}"
-        ) from error
+    parts = f" in {config.accumulate} parts" if config.accumulate > 1 else ""
+    fewer = "".join(f", or a smaller --{name}" for name in ("accumulate", "pack") if getattr(config, name) > 1)
+    failure = f"{config.architecture} cannot be trained on batches of {config.batch_size}{parts}"
+    with _trying(failure, f": give a larger --batch-size{fewer}"), preserve_torch(cpu):
+        objective.discriminator_loss(g, d, batch)
+        objective.generator_loss(g, d, batch)
 
 
 def choose_augmentation(config: TrainConfig, data: Data) -> TrainConfig:

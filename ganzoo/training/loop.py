@@ -31,7 +31,7 @@ from ganzoo.training.examples import choose_examples, statistics_inputs
 from ganzoo.training.objective import Batch
 from ganzoo.training.phases import Phases
 from ganzoo.training.recorder import Recorder, Watchers, make_evaluator
-from ganzoo.training.settings import Plan, plan
+from ganzoo.training.settings import Plan, check_batch_size, plan
 from ganzoo.training.state import State
 from ganzoo.training.stopping import stop_signals
 from ganzoo.training.warnings import announce
@@ -169,7 +169,7 @@ def _run(
 ) -> Run:
     """The stages after the settings. `owned` holds the lock of the run folder, if that is there already."""
     config = planned.config
-    _check_batch_size(config, world)
+    check_batch_size(config, world.size)
     data = load_data(config)
     config = choose_augmentation(config, data)
     planned = dataclasses.replace(planned, config=config)
@@ -292,13 +292,6 @@ def _add(logs: dict[str, Tensor], values: Mapping[str, Tensor], parts: int) -> N
 def _part(mean: Tensor, parts: int) -> Tensor:
     """What the mean over one of `parts` equal parts adds to the mean over all."""
     return mean if parts == 1 else mean / parts
-
-
-def _check_batch_size(config: TrainConfig, world: World) -> None:
-    multiple = world.size * config.accumulate * config.pack
-    if config.batch_size % multiple:
-        split = f"{world.size} processes x {config.accumulate} parts x packs of {config.pack}"
-        raise ConfigError(f"a batch of {config.batch_size} does not divide into {split}: give a multiple of {multiple}")
 
 
 def _check_fingerprint(fingerprint: str, planned: Plan, world: World) -> str:

@@ -86,6 +86,18 @@ def plan(config: TrainConfig, device: torch.device, resume: bool) -> Plan:
     return Plan(config, recorded, checkpoint, pretrained)
 
 
+def check_batch_size(config: TrainConfig, processes: int = 1) -> None:
+    """Check that a batch can be split among the processes, into their parts and into packs.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    multiple = processes * config.accumulate * config.pack
+    if config.batch_size % multiple:
+        split = f"{processes} processes x {config.accumulate} parts x packs of {config.pack}"
+        raise ConfigError(f"a batch of {config.batch_size} does not divide into {split}: give a multiple of {multiple}")
+
+
 def choose_precision(config: TrainConfig, device: torch.device) -> str:
     """Resolve "auto": the recipe's precision where the hardware computes it natively, else fp32."""
     if config.precision != "auto":

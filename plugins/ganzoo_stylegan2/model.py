@@ -306,6 +306,8 @@ class Discriminator(nn.Module):
     ) -> None:
         super().__init__()
         _check(architecture)
+        if group < 1:
+            raise ConfigError(f"group must be at least 1, not {group}")
         sizes = widths(image_size, channel_base, channel_max)
         base, *larger = sizes
         skip = architecture == "skip"

@@ -382,6 +382,16 @@ def test_the_settings_with_a_flag_are_those_of_the_command():
     assert {*FLAGS, *SWITCHES} <= set(signature(train).parameters)
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [("--accumulate", "3"), ("--pack", "3"), ("--batch-size", "1"), ("--set", "discriminator.image_size=14")],
+)
+def test_a_dry_run_refuses_what_training_would(ganzoo_cli, flags):
+    code, out, err = ganzoo_cli("train", "dcgan", *flags, "--dry-run")
+    assert (code, out) == (1, "")
+    assert err.startswith("ganzoo: error: ")
+
+
 def test_sizes_that_fit_into_no_memory_are_one_line(ganzoo_cli, workplace):
     for size in (10**5, 10**9, 2**62):
         code, out, err = ganzoo_cli("train", "dcgan", "--image-size", size, "--dry-run")

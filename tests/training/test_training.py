@@ -292,6 +292,10 @@ def test_a_run_that_cannot_start_leaves_nothing(tiny_config, workplace):
     for settings in ({"batch_size": 1}, {"batch_size": 8, "accumulate": 8}):
         with pytest.raises(ganzoo.ConfigError, match=r"on batches of .*more than 1 value per channel"):
             ganzoo.train(TrainConfig("vanilla", **settings))
+    with pytest.raises(
+        ganzoo.ConfigError, match=r"the discriminator of dcgan cannot judge items of shape \(1, 28, 28\)"
+    ):
+        ganzoo.train(TrainConfig("dcgan", discriminator={"image_size": 14}))
     assert list(workplace.iterdir()) == []
 
 

@@ -22,7 +22,14 @@ from ganzoo.latent.latents import (
 )
 from ganzoo.rng import Rng
 from ganzoo.sampling.classes import class_names, find_class
-from ganzoo.sampling.draw import class_labels, draw_latent, generate, generating, require_classes
+from ganzoo.sampling.draw import (
+    class_labels,
+    draw_latent,
+    generate,
+    generating,
+    require_classes,
+    require_no_inputs,
+)
 from ganzoo.sampling.pictures import grid, to_uint8
 
 Method = Literal["factorise", "components"]
@@ -133,8 +140,10 @@ def directions(
         The directions, those of the largest effect first.
 
     Raises:
-        SampleError: the generator has too few dimensions or no such layer, or no styles where they are needed.
+        SampleError: the generator has too few dimensions or no such layer, no styles where they are needed, or it
+            translates inputs.
     """
+    require_no_inputs(g, "a direction of latents")
     if method is not None and method not in METHODS:
         raise SampleError(f"the method is {' or '.join(METHODS)}, not {method!r}")
     if not has_styles(g):

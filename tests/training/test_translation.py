@@ -193,6 +193,7 @@ def test_latent_tools_refuse_a_translator(run):
     for call in (
         lambda: ganzoo.latents(run.generator, [1]),
         lambda: next(ganzoo.sampling.walk(run.generator, 1, 4)),
+        lambda: ganzoo.directions(run.generator),
     ):
         with pytest.raises(SampleError, match="is for generators that start from latents alone"):
             call()

@@ -154,12 +154,12 @@ def _check_range(subject: Subject) -> None:
 
 
 def _check_independence(subject: Subject) -> None:
-    """A discriminator that says so judges each item as it would among others."""
+    """A discriminator that says so judges each item as it would among others, but for BatchNorm."""
     d = copy.deepcopy(subject.d)
     if not getattr(d, "independent", False):
         return
     for module in d.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
+        if isinstance(module, nn.modules.dropout._DropoutNd | nn.modules.batchnorm._BatchNorm):
             module.eval()
     x = subject.packed(subject.batch().real)
     logits = subject.run("discriminator", d, x)

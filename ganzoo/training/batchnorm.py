@@ -144,7 +144,7 @@ def item_by_item(d: nn.Module, judge: Callable[[Tensor], Tensor]) -> Callable[[T
     The logits are those of training mode, and the running statistics do not change. A BatchNorm subclass with its own
     `forward` is not changed, and a D without BatchNorm is called once.
     """
-    norms = [norm for norm in d.modules() if isinstance(norm, _BatchNorm) and _is_plain(norm) and norm.training]
+    norms = active(d)
     if not norms:
         return judge
 
@@ -159,8 +159,27 @@ def item_by_item(d: nn.Module, judge: Callable[[Tensor], Tensor]) -> Callable[[T
     return independent
 
 
-def _is_plain(norm: _BatchNorm) -> bool:
-    return type(norm).forward in (_BatchNorm.forward, SynchronisedBatchNorm.forward)
+def kind_by_kind(d: nn.Module, judge: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Change the function `judge`, which maps real items followed by as many generated ones to D's logits, so that
+    BatchNorm has statistics of each kind of its own, as if D got one after the other."""
+    norms = active(d)
+    if not norms:
+        return judge
+
+    def apart(norm: _BatchNorm, x: Tensor) -> Tensor:
+        return torch.cat([type(norm).forward(norm, kind) for kind in x.chunk(2)])
+
+    def both(x: Tensor) -> Tensor:
+        with _forwards(norms, apart):
+            return judge(x)
+
+    return both
+
+
+def active(d: nn.Module) -> list[_BatchNorm]:
+    """The BatchNorm layers in training mode that have no forward pass of their own."""
+    plain = (_BatchNorm.forward, SynchronisedBatchNorm.forward)
+    return [m for m in d.modules() if isinstance(m, _BatchNorm) and type(m).forward in plain and m.training]
 
 
 @contextlib.contextmanager

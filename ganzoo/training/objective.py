@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ganzoo.rng import Rng
 from ganzoo.sampling.options import takes_inputs
 from ganzoo.training.augment import Augmentation
-from ganzoo.training.batchnorm import item_by_item
+from ganzoo.training.batchnorm import active, item_by_item, kind_by_kind
 
 Discriminator = Callable[..., Tensor]
 """The discriminator as a penalty gets it: a function from items to raw logits."""
@@ -217,8 +217,10 @@ class Objective:
         """
         fakes = batch.fake(g, graph=False)
         real, fake = self.present(batch.real, batch), self.present(fakes, batch)
-        joint = self.joint or self.joins(d, len(real))
-        real_logits, fake_logits = self._logits(batch.judge(d), real, fake, joint)
+        judge, joins = batch.judge(d), self.joint
+        if not joins and self.joins(d, len(real)):
+            judge, joins = kind_by_kind(d, judge), True
+        real_logits, fake_logits = self._logits(judge, real, fake, joins)
         adversarial = self.loss.discriminator(real_logits, fake_logits).mean()
         logs = {"d_loss": adversarial, "accuracy": (real_logits > fake_logits).to(real_logits.dtype).mean()}
         if self.loss.boundary is not None:
@@ -278,9 +280,12 @@ class Objective:
         of its parts, on all processes. This is the place to keep a running statistic."""
 
     def joins(self, d: nn.Module, n: int) -> bool:
-        """Whether D's logits of n real inputs and n generated ones are the same in one batch as in two. Then it judges
-        them in one while it is trained, because that takes less time."""
-        return getattr(d, "independent", False)
+        """Whether D's logits of n real inputs and n generated ones are the same in one batch as in two, but for
+        BatchNorm. Then it judges them in one while it is trained, because that takes less time, and BatchNorm has
+        statistics of each kind of its own."""
+        # A compiled network would be compiled anew for BatchNorm's other forward pass.
+        fixed = getattr(d, "_compiled_call_impl", None) is not None and active(d)
+        return getattr(d, "independent", False) and not fixed
 
     def _logits(self, judge: Discriminator, real: Tensor, fake: Tensor, joint: bool) -> tuple[Tensor, Tensor]:
         """D's logits of presented items of both kinds, which it judges in one batch if `joint` is true."""

@@ -134,6 +134,7 @@ class Discriminator(nn.Module):
         ConfigError: an unknown backbone, one without such features, or a setting out of range.
     """
 
+    independent = True  # but for BatchNorm in the heads
     mean: Tensor
     std: Tensor
     weights_digest: Tensor

@@ -157,6 +157,24 @@ def test_an_independent_d_judges_both_kinds_in_one_pass(independent):
     torch.testing.assert_close(loss, expected)
 
 
+def test_batchnorm_has_statistics_of_each_kind_in_one_pass():
+    torch.manual_seed(0)
+    apart, joined = (
+        torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Flatten(), torch.nn.Linear(48, 1)) for _ in "ab"
+    )
+    joined.load_state_dict(apart.state_dict())
+    joined.independent = True
+    batch = ganzoo.Batch(torch.randn(8, 3, 4, 4), torch.ones(8, 1), 0, rng(), fakes=torch.randn(8, 3, 4, 4) + 5)
+    losses = [ganzoo.Objective(_rpgan()).discriminator_loss(None, d, batch)[0] for d in (apart, joined)]
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(joined.state_dict(), apart.state_dict())  # the running statistics too
+    sum(losses).backward()
+    torch.testing.assert_close([p.grad for p in joined.parameters()], [p.grad for p in apart.parameters()])
+    assert "forward" not in vars(joined[0])
+    joined.compile()  # would be compiled anew in each step
+    assert not ganzoo.Objective(_rpgan()).joins(joined, 8)
+
+
 def test_augmented_and_packed_training_resumes_to_the_same_bits():
     config = {**SMALL, "augment": ["color", "translation", "cutout"], "pack": 2, "penalties": ["r1"]}
     config |= {"discriminator": {"width": 4, "norm": "spectral"}}

@@ -149,6 +149,7 @@ def _colours(uniform: Tensor, normal: Tensor) -> dict[str, Tensor]:
     }
 
 
+@lru_cache(maxsize=1)
 def _axes() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Matrices (4, 4) of the colours (red, green, blue, 1): the identity, the projections onto the constant and onto
     the grey axis, the addition of white, and the cross product with the unit vector of the grey axis."""

@@ -98,7 +98,7 @@ def build_players(config: TrainConfig, data: Data) -> Players:
 
 @torch.no_grad()
 def _try_one(config: TrainConfig, data: Data, g: nn.Module, d: nn.Module) -> None:
-    """Generate one item and judge one, in evaluation mode.
+    """Generate one item and judge one, in evaluation mode. D does not judge if it has a `prepare`.
 
     Raises:
         ConfigError: a network cannot do it, or the generator's item differs from the data's in shape.
@@ -106,19 +106,24 @@ def _try_one(config: TrainConfig, data: Data, g: nn.Module, d: nn.Module) -> Non
     given = from_uint8(data.inputs[:1]) if takes_inputs(g) and data.inputs is not None else None
     rng = Rng(config.seed, 0, "shape")
     z = draw_latent(g, 1, rng)
-    with _trying(f"the generator of {config.architecture} cannot compute an item with the settings {g.config}"):
+    advice = ": choose other settings, as by --set {}.NAME=VALUE"
+    failure = f"the generator of {config.architecture} cannot compute an item with the settings {g.config}"
+    with _trying(failure, advice.format("generator")):
         item = generate(g.eval(), z, inputs=given)
     shape = tuple(item.shape[1:])
     if shape != tuple(data.items.shape[1:]):
         size, setting = ("length", "data.length") if data.is_sound else ("image_size", "image_size and channels")
-        advice = f"set {setting}" if size in g.config else f"it takes no {size}, so take another architecture"  # type: ignore[operator]
+        fit = f"set {setting}" if size in g.config else f"it takes no {size}, so take another architecture"  # type: ignore[operator]
         raise ConfigError(
             f"the generator of {config.architecture} makes items of shape {shape}, the data has "
-            f"{tuple(data.items.shape[1:])}: {advice}, or take other data"
+            f"{tuple(data.items.shape[1:])}: {fit}, or take other data"
         )
+    if hasattr(d, "prepare"):  # it would load, or even fetch, what only a training needs
+        return
     known = torch.zeros(1, dtype=torch.int64) if config.conditional else None
     judge = Batch(item, z, 0, rng, fake_labels=known, inputs=given).judge(d.eval())
-    with _trying(f"the discriminator of {config.architecture} cannot judge items of shape {shape} with {d.config}"):
+    failure = f"the discriminator of {config.architecture} cannot judge items of shape {shape} with {d.config}"
+    with _trying(failure, advice.format("discriminator")):
         judge(item.repeat(1, config.pack, *[1] * (len(shape) - 1)))
     d.train()
 

@@ -383,13 +383,19 @@ def test_the_settings_with_a_flag_are_those_of_the_command():
 
 
 @pytest.mark.parametrize(
-    "flags",
-    [("--accumulate", "3"), ("--pack", "3"), ("--batch-size", "1"), ("--set", "discriminator.image_size=14")],
+    ("flag", "value", "advice"),
+    [
+        ("--accumulate", 3, "give a multiple of 3"),
+        ("--pack", 3, "give a multiple of 3"),
+        ("--batch-size", 1, "give a larger --batch-size"),
+        ("--set", "discriminator.image_size=14", "choose other settings, as by --set discriminator.NAME=VALUE"),
+    ],
 )
-def test_a_dry_run_refuses_what_training_would(ganzoo_cli, flags):
-    code, out, err = ganzoo_cli("train", "dcgan", *flags, "--dry-run")
+def test_a_dry_run_refuses_what_training_would(ganzoo_cli, flag, value, advice):
+    code, out, err = ganzoo_cli("train", "dcgan", flag, value, "--dry-run")
     assert (code, out) == (1, "")
     assert err.startswith("ganzoo: error: ")
+    assert err.endswith(f"{advice}\n")
 
 
 def test_sizes_that_fit_into_no_memory_are_one_line(ganzoo_cli, workplace):

@@ -227,6 +227,9 @@ def test_styles_are_mixed_for_a_share_of_images():
 def test_settings_out_of_range(setting):
     with pytest.raises(ConfigError):
         StyleGAN2(Loss(), **setting)
+
+
+def test_groups_have_an_image():
     with pytest.raises(ConfigError, match="group must be at least 1"):
         small(discriminator={"group": 0})
 

@@ -6,7 +6,8 @@ PAPER = {"steps": 20000, "batch_size": 128, "lr": 2e-4, "betas": [0.5, 0.999]}
 # Half of the usual width, the fully connected layer of the authors' network for MNIST, and a high learning rate that
 # falls to zero and that a lazy R1 penalty keeps stable. D's BatchNorm has the statistics of real and generated images
 # together: with those of each kind, G collapses on many colour pictures. The latent modulates all of G's feature maps,
-# one of which has the full size, which helps CIFAR-10 most. docs/recipes.md describes the search.
+# one of which has the full size, and each pixel is a mixture of a few colours, which makes flat areas easy.
+# docs/recipes.md describes the search.
 DEFAULT = {
     "steps": 3000,
     "batch_size": 128,
@@ -16,7 +17,7 @@ DEFAULT = {
     "betas": [0.0, 0.99],
     "penalties": ["r1=1@8"],
     "objective_options": {"joint": True},
-    "generator": {"width": 32, "hidden": 256, "modulated": True, "fine": 16},
+    "generator": {"width": 32, "hidden": 256, "modulated": True, "fine": 16, "palette": 16},
     "discriminator": {"width": 32, "hidden": 256},
     "auto_precision": "bf16",
 }

@@ -14,6 +14,8 @@ from ganzoo_dcgan.foreign import generator_from_foreign
 from ganzoo_dcgan.spectral import SpectralNorms
 
 NORMS = ("batch", "spectral")
+SHARPNESS = 24.0
+"""What the scores of a palette's colours are multiplied by: docs/recipes.md compares others."""
 
 
 def stages(image_size: int, bases: Sequence[int] = (4, 7), least: int = 1) -> tuple[int, int]:
@@ -37,7 +39,9 @@ def stages(image_size: int, bases: Sequence[int] = (4, 7), least: int = 1) -> tu
 def _initialise(module: nn.Module) -> None:
     """Section 4: weights are drawn from a normal distribution of standard deviation 0.02, whose mean is 1 for the scale
     of BatchNorm and 0 elsewhere."""
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+    if isinstance(module, Palette):
+        module.reset_parameters()
+    elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.normal_(module.weight, 0.0, 0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
@@ -89,6 +93,34 @@ class _Score(Gather):
         return super().forward(x).flatten()
 
 
+class Palette(nn.Linear):
+    """Images whose pixels are mixtures of a few colours, which each image has of its own. A pixel that takes one colour
+    alone needs no more than a weight near 1, so that areas of any one colour are as easy to draw as black and white
+    ones are for a tanh. Mixtures reach all colours between those of the palette.
+
+    Args:
+        units: numbers in which the colours are linear, before a tanh.
+        colours: of the palette.
+        channels: of the images.
+    """
+
+    def __init__(self, units: int, colours: int, channels: int) -> None:
+        super().__init__(units, colours * channels)
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, 0.0, 0.02)
+        nn.init.uniform_(self.bias, -1.5, 1.5)  # colours that are alike would leave the weights without a gradient
+
+    def forward(self, scores: Tensor, units: Tensor) -> Tensor:  # type: ignore[override]
+        """Images (N, channels, H, W) in [-1, 1] from the scores (N, colours, H, W) of the colours at each pixel, whose
+        softmax are the weights, and units (N, units). Scores that start with a standard deviation below 1 and learn at
+        the rate of a convolution's weights suit the factor of this softmax."""
+        with torch.autocast(scores.device.type, enabled=False):  # flat areas stay flat
+            weights = (SHARPNESS * scores.float()).permute(0, 2, 3, 1).softmax(3)  # in order of memory in channels_last
+            colours = super().forward(units.float()).tanh().view(len(units), scores.shape[1], -1)
+            return torch.einsum("nhwk,nkc->nchw", weights, colours)
+
+
 class Generator(nn.Module):
     """Latents (N, z_dim) to images (N, channels, image_size, image_size) in [-1, 1].
 
@@ -107,6 +139,8 @@ class Generator(nn.Module):
             none.
         fine: channels of a feature map of the full size, from which a convolution of 3x3 draws the image; 0: the last
             transposed convolution draws it, as in the paper.
+        palette: number of colours, linear in the same units as the scales and shifts, of which each pixel is a mixture
+            (`Palette`); 0: the last layer gives the colours themselves, as in the paper.
         affine: whether the first feature map is affine in the latent, without BatchNorm and ReLU, and the last layer
             has a bias, as in StudioGAN's `deep_conv`.
         num_classes: number of classes of a class-conditional generator, which is also called with labels (N,): an
@@ -126,6 +160,7 @@ class Generator(nn.Module):
         skip: bool = False,
         modulated: bool = False,
         fine: int = 0,
+        palette: int = 0,
         affine: bool = False,
         num_classes: int | None = None,
     ) -> None:
@@ -139,6 +174,8 @@ class Generator(nn.Module):
         if hidden:
             layers += [_Project(z_dim, hidden, 1), nn.BatchNorm2d(hidden), nn.ReLU(inplace=True)]
         units = hidden or z_dim
+        end = Palette(units, palette, channels) if palette else nn.Tanh()
+        channels = palette or channels
         layers += [_Project(units, widths[0], base, offset=affine)]
         for i, (before, after) in enumerate(zip(widths, [*widths[1:], fine or channels], strict=True)):
             layers += [nn.BatchNorm2d(before), nn.ReLU(inplace=True)] if i or not affine else []
@@ -147,7 +184,7 @@ class Generator(nn.Module):
         if fine:
             layers += [nn.BatchNorm2d(fine), nn.ReLU(inplace=True)]
             layers += [nn.Conv2d(fine, channels, 3, padding=1, bias=affine)]
-        self.layers = nn.Sequential(*layers, nn.Tanh())
+        self.layers = nn.Sequential(*layers, end)
         maps = [*widths[affine:], *([fine] if fine else [])]
         self.pictures = nn.ModuleList(nn.Conv2d(w, channels, 1) for w in widths) if skip else None
         self.styles = nn.ModuleList(nn.Linear(units, 2 * w) for w in maps) if modulated else None
@@ -169,7 +206,8 @@ class Generator(nn.Module):
             elif self.pictures is not None and isinstance(layer, nn.ConvTranspose2d):
                 picture = interpolate(next(pictures)(x) + picture, scale_factor=2.0)
             x = layer(x)
-        images: Tensor = end(x if self.pictures is None else x + picture)
+        x = x if self.pictures is None else x + picture
+        images: Tensor = end(x, w) if isinstance(end, Palette) else end(x)
         return images
 
     from_foreign = staticmethod(generator_from_foreign)

@@ -12,7 +12,7 @@ DEFAULT = {
     "betas": [0.0, 0.99],
     "penalties": ["r1=1@8"],
     "objective_options": {"joint": True},
-    "generator": {"width": 32, "hidden": 256, "modulated": True, "fine": 16},
+    "generator": {"width": 32, "hidden": 256, "modulated": True, "fine": 16, "palette": 16},
     "discriminator": {"width": 32, "hidden": 256},
     "auto_precision": "bf16",
 }

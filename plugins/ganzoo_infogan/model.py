@@ -28,6 +28,7 @@ class Generator(DCGANGenerator):
         skip: whether an image is drawn at each resolution, and added to the next one.
         modulated: whether the latent scales and shifts what each normalisation gives.
         fine: channels of a feature map of the full size, from which the image is drawn; 0: none.
+        palette: number of colours of which each pixel is a mixture; 0: colours are drawn as they are.
         categories: number of values of the categorical code, at least 2.
         continuous: number of continuous codes, at least 0.
 
@@ -45,6 +46,7 @@ class Generator(DCGANGenerator):
         skip: bool = False,
         modulated: bool = False,
         fine: int = 0,
+        palette: int = 0,
         categories: int = 10,
         continuous: int = 2,
     ) -> None:
@@ -52,7 +54,9 @@ class Generator(DCGANGenerator):
             raise ConfigError(
                 f"a code needs at least 2 categories and 0 continuous codes, not {categories} and {continuous}"
             )
-        super().__init__(z_dim + categories + continuous, image_size, channels, width, hidden, skip, modulated, fine)
+        super().__init__(
+            z_dim + categories + continuous, image_size, channels, width, hidden, skip, modulated, fine, palette
+        )
         self.sizes = [z_dim, categories, continuous]
 
     def draw_latent(self, n: int, rng: Rng) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ganzoo import ConfigError, WeightsError
-from ganzoo_dcgan.model import ClassEmbedding, stages
+from ganzoo_dcgan.model import ClassEmbedding, Palette, stages
 from ganzoo_dcgan.spectral import SpectralNorms
 from ganzoo_projected.backbone import SCALES, digest, folded, load, outline
 from ganzoo_projected.resize import Resize, average, bilinear
@@ -53,6 +53,8 @@ class Generator(nn.Module):
         image_size: 4*2^k or 7*2^k pixels, k >= 1.
         channels: of the images.
         width: channels of the last feature map; each one before it has twice as many, up to 8 * width.
+        palette: number of colours, linear in the latent, of which each pixel is a mixture
+            (`ganzoo_dcgan.model.Palette`); 0: the last convolution gives the colours themselves, as published.
         num_classes: number of classes of a class-conditional generator, which is also called with labels (N,): an
             embedding of the class is appended to the latent.
 
@@ -66,14 +68,16 @@ class Generator(nn.Module):
         image_size: int = 64,
         channels: int = 3,
         width: int = 64,
+        palette: int = 0,
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
         base, k = stages(image_size)
         widths = [width * min(2**i, WIDEST) for i in reversed(range(k + 1))]
         self.embed = None if num_classes is None else ClassEmbedding(num_classes, z_dim)
+        units = z_dim if num_classes is None else 2 * z_dim
         self.start = nn.Sequential(
-            nn.ConvTranspose2d(z_dim if num_classes is None else 2 * z_dim, 2 * widths[0], base, bias=False),
+            nn.ConvTranspose2d(units, 2 * widths[0], base, bias=False),
             nn.BatchNorm2d(2 * widths[0]),
             nn.GLU(1),
         )
@@ -89,7 +93,9 @@ class Generator(nn.Module):
         self.excitations = nn.ModuleList(
             _Excitation(widths[i], widths[i + self.gap], base << i) for i in range(k + 1 - self.gap) if self.gap > 1
         )
-        self.end = nn.Sequential(_convolution(widths[-1], channels), nn.Tanh())
+        end = _convolution(widths[-1], palette or channels)
+        self.end = nn.Sequential(end, *([] if palette else [nn.Tanh()]))
+        self.palette = Palette(units, palette, channels) if palette else None
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.normal_(module.weight, 0.0, 0.02)
@@ -104,7 +110,7 @@ class Generator(nn.Module):
                 x = self.excitations[i - self.gap](maps[i - self.gap], x)
             maps.append(x)
         images: Tensor = self.end(maps[-1])
-        return images
+        return images if self.palette is None else self.palette(images, z)
 
 
 class Discriminator(nn.Module):

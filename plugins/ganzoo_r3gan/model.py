@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 
 from ganzoo import ConfigError
-from ganzoo_dcgan.model import ClassEmbedding, stages
+from ganzoo_dcgan.model import ClassEmbedding, Palette, stages
 
 SLOPE = 0.2
 GAIN = math.sqrt(2 / (1 + SLOPE**2))
@@ -140,6 +140,8 @@ class Generator(nn.Module):
         group_size: channels in each group of the 3x3 convolutions.
         hidden: units of a fully connected layer between the latent and the first feature map; 0: each channel of that
             map is a learned pattern times one number, as published.
+        palette: number of colours, linear in the latent, of which each pixel is a mixture
+            (`ganzoo_dcgan.model.Palette`); 0: the last convolution gives the colours themselves, as published.
         num_classes: number of classes of a class-conditional generator, which is also called with labels (N,): an
             embedding of the class is appended to the latent.
 
@@ -160,6 +162,7 @@ class Generator(nn.Module):
         expansion: int = 2,
         group_size: int = 16,
         hidden: int = 0,
+        palette: int = 0,
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
@@ -179,13 +182,18 @@ class Generator(nn.Module):
         for i, channels_here in enumerate(widths):
             layers += [_Up(widths[i - 1], channels_here)] if i else []
             layers += [_Block(channels_here, expansion, group_size, depth) for _ in range(blocks)]
-        self.layers = nn.Sequential(*layers, _conv(widths[-1], channels * patch**2), nn.PixelShuffle(patch))
+        end = _conv(widths[-1], (palette or channels) * patch**2)
+        self.layers = nn.Sequential(*layers, end, nn.PixelShuffle(patch))
+        self.palette = None
+        if palette:
+            nn.init.normal_(end.weight, 0.0, 0.02)
+            self.palette = Palette(inputs, palette, channels)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         if self.embed is not None:
             z = torch.cat([z, self.embed(labels)], 1)
         images: Tensor = self.layers(z)
-        return images.tanh()
+        return images.tanh() if self.palette is None else self.palette(images, z)
 
 
 class Discriminator(nn.Module):

@@ -5,11 +5,11 @@ description. With the defaults they are those for images of 48 and 128 pixels, a
 import math
 from itertools import pairwise
 
-from torch import Tensor, addcmul, nn
-from torch.nn.functional import avg_pool2d, conv2d, conv_transpose2d, interpolate
+from torch import Tensor, addcmul, cat, nn
+from torch.nn.functional import avg_pool2d, conv2d, conv_transpose2d, interpolate, one_hot
 
 from ganzoo import ConfigError
-from ganzoo_dcgan.model import ClassEmbedding, stages
+from ganzoo_dcgan.model import ClassEmbedding, Palette, stages
 from ganzoo_dcgan.spectral import SpectralNorms
 from ganzoo_sngan.foreign import discriminator_from_foreign, generator_from_foreign
 
@@ -145,6 +145,8 @@ class Generator(nn.Module):
         width: channels at the largest resolution; each smaller one has twice as many, up to `widest`.
         widest: the largest number of channels.
         upsample: "nearest", as published, or "bilinear", as in networks that were imported from mimicry.
+        palette: number of colours, linear in the latent and of each class, of which each pixel is a mixture
+            (`ganzoo_dcgan.model.Palette`); 0: the last convolution gives the colours themselves, as published.
         num_classes: number of classes of a class-conditional generator, which is also called with labels (N,): each
             class has its own scale and shift after BatchNorm (Miyato & Koyama 2018, https://arxiv.org/abs/1802.05637).
 
@@ -160,6 +162,7 @@ class Generator(nn.Module):
         width: int = 64,
         widest: int = 1024,
         upsample: str = "nearest",
+        palette: int = 0,
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
@@ -171,17 +174,25 @@ class Generator(nn.Module):
         self.start = nn.Linear(z_dim, base * base * widths[0])
         self.blocks = nn.ModuleList(_Up(before, after, num_classes, upsample) for before, after in pairwise(widths))
         self.norm = _NormReLU(widths[-1], None)
-        self.end = _conv(widths[-1], channels)
+        self.end = _conv(widths[-1], palette or channels)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 _initialise(layer)
+        self.palette = None
+        if palette:
+            nn.init.normal_(self.end.weight, 0.0, 0.02)
+            self.palette = Palette(z_dim + (num_classes or 0), palette, channels)
+        self.num_classes = num_classes
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         x = self.start(z).unflatten(1, self.shape).permute(0, 3, 1, 2)  # already in channels_last
         for block in self.blocks:
             x = block(x, labels)
-        images: Tensor = self.end(self.norm(x, labels))
-        return images.tanh()
+        x = self.end(self.norm(x, labels))
+        if self.num_classes is not None and labels is not None:
+            z = cat([z, one_hot(labels, self.num_classes)], 1)
+        images: Tensor = x.tanh() if self.palette is None else self.palette(x, z)
+        return images
 
     from_foreign = staticmethod(generator_from_foreign)
 

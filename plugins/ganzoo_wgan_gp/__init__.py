@@ -20,7 +20,7 @@ DEFAULT = {
     "d_lr": 4e-3,
     "lr_schedule": "linear",
     "n_critic": 2,
-    "generator": {"width": 32, "hidden": 256, "modulated": True, "fine": 16},
+    "generator": {"width": 32, "hidden": 256, "modulated": True, "fine": 16, "palette": 16},
     "discriminator": {"width": 32, "hidden": 256},
 }
 # The networks of the default of 0.1.0, which give digits more variety.

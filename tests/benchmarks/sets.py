@@ -132,12 +132,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/sets"))
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once, each with one thread")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS, metavar="SET", help="only these sets")
+    parser.add_argument(
+        "--architectures",
+        nargs="+",
+        choices=ARCHITECTURES,
+        default=ARCHITECTURES,
+        metavar="ARCHITECTURE",
+        help="only these",
+    )
     options = parser.parse_args()
     records: list[Row] = json.loads(RECORDS.read_text()) if RECORDS.exists() else []
     if options.data_dir:
         wanted = {tuple(job[key] for key in IDENTITY): job for job in jobs(options.data_dir, options.features)}
         records = [row for row in records if wanted.pop(tuple(row[key] for key in IDENTITY), None)]
-        missing = [job for job in wanted.values() if job["set"] in options.sets]
+        missing = [
+            job
+            for job in wanted.values()
+            if job["set"] in options.sets and job["architecture"] in options.architectures
+        ]
         for row in run(missing, options.out, options.jobs):
             records = sorted([*records, keep(row)], key=order)
             RECORDS.write_text(json.dumps(records, indent=1) + "\n")

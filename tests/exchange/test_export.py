@@ -25,6 +25,7 @@ MODELS = {
     "vanilla": ("vanilla", {"hidden": 32}),
     "dcgan-28": ("dcgan", {"image_size": 28, "channels": 1, "width": 8}),
     "dcgan-32": ("dcgan", {"image_size": 32, "channels": 3, "width": 8}),
+    "dcgan-palette": ("dcgan", {"image_size": 28, "channels": 1, "width": 8, "palette": 4, "skip": True, "hidden": 8}),
     "dcgan-64": ("dcgan", {"image_size": 64, "channels": 3, "width": 4}),
 }
 

@@ -1,5 +1,7 @@
 """The built-in architectures are the published ones. That each keeps the contract: test_conformance.py."""
 
+import importlib
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,7 @@ import offline
 from ganzoo.data import load
 from ganzoo.sampling import draw_latent
 from ganzoo.training.build import build_players
-from ganzoo_dcgan.model import ClassEmbedding, Generator
+from ganzoo_dcgan.model import ClassEmbedding, Generator, Palette
 
 
 def test_dcgan_is_the_published_network():
@@ -87,6 +89,48 @@ def test_dcgan_draws_from_a_feature_map_of_full_size():
 
 
 @torch.no_grad()
+def test_a_palette_gives_each_image_its_own_colours_and_mixes_them():
+    torch.manual_seed(0)
+    palette, units = Palette(4, 5, 3), torch.randn(2, 4)
+    colours = nn.Linear.forward(palette, units).tanh().view(2, 5, 3).mT
+    assert not torch.equal(colours[0], colours[1])
+    scores = torch.zeros(2, 5, 1, 2)
+    scores[:, 2, 0, 1] = 100.0
+    images = palette(scores, units)
+    torch.testing.assert_close(images[..., 0, 0], colours.mean(2))
+    assert torch.equal(images[..., 0, 1], colours[..., 2])  # one colour alone, exactly
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("hidden", "skip"), [(0, False), (8, False), (8, True)])
+def test_dcgan_draws_by_a_palette(hidden, skip):
+    g = Generator(image_size=28, channels=3, width=4, hidden=hidden, skip=skip, palette=5).eval()
+    z = torch.randn(2, 100)
+    assert g(z).shape == (2, 3, 28, 28)
+    *_, last, palette = g.layers
+    assert last.weight.shape[1] == 5
+    units = g.layers[:3](z[:, :, None, None]).flatten(1) if hidden else z
+    inputs = []
+    palette.register_forward_pre_hook(lambda module, arguments: inputs.extend(arguments))
+    images = g(z)
+    assert torch.equal(inputs[1], units)
+    assert torch.equal(images, palette(*inputs[:2]))
+    drawn = palette.bias.view(5, 3)
+    assert torch.cdist(drawn, drawn).fill_diagonal_(9.0).min() > 0.01  # no two colours are alike
+
+
+def test_mixtures_of_colours_are_computed_in_full_precision():
+    torch.manual_seed(0)
+    palette = Palette(4, 5, 3)
+    scores, units = torch.randn(2, 5, 8, 8), torch.randn(2, 4)
+    expected = palette(scores.bfloat16(), units.bfloat16())
+    with torch.autocast("cpu", torch.bfloat16):
+        images = palette(scores.bfloat16(), units.bfloat16())
+    assert images.dtype == torch.float32
+    assert torch.equal(images, expected)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("hidden", [0, 8])
 def test_dcgan_scales_and_shifts_its_feature_maps_by_the_latent(hidden):
     torch.manual_seed(0)
@@ -107,6 +151,28 @@ def test_dcgan_scales_and_shifts_its_feature_maps_by_the_latent(hidden):
     g.styles[-1].bias[4:] = -direction @ units.mean(0)
     drawn = g(z).flatten(1).abs().amax(1) > 0
     assert drawn.tolist() == [False, True]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("conditional", [False, True])
+@pytest.mark.parametrize("name", ["sngan", "r3gan", "projected"])
+def test_others_draw_by_a_palette_too(name, conditional):
+    small = {"sngan": {}, "r3gan": {"blocks": 1, "widest": 32, "patch": 2}, "projected": {}}[name]
+    options = {"z_dim": 64, "image_size": 32, "channels": 3, "width": 16, "palette": 5, **small}
+    model = importlib.import_module(f"ganzoo_{name}.model")
+    g = model.Generator(**options, num_classes=3 if conditional else None)
+    z, labels = torch.randn(2, 64), (torch.tensor([0, 2]),) if conditional else ()
+    scores = []
+    g.palette.register_forward_pre_hook(lambda module, arguments: scores.append(arguments[0]))
+    assert g(z, *labels).shape == (2, 3, 32, 32)
+    assert scores[0].shape == (2, 5, 32, 32)
+    assert 0.001 < scores[0].std(1).mean() < 1  # the softmax neither is flat nor takes one colour alone
+    g.palette.weight.zero_()
+    g.palette.bias.fill_(0.5)
+    torch.testing.assert_close(g(z, *labels), torch.full((2, 3, 32, 32), 0.5).tanh())
+    if conditional:  # a class has colours of its own
+        g.palette.weight.normal_()
+        assert not torch.equal(*g(z[:1].expand(2, -1), *labels).mean((2, 3)))
 
 
 @pytest.mark.parametrize("size", [8, 14, 16, 28, 32, 56, 64, 112, 128])

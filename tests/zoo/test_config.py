@@ -137,7 +137,7 @@ def test_create_hands_out_what_each_network_takes():
     g, d = ganzoo.create("dcgan", image_size=32, channels=1, z_dim=7, discriminator={"width": 8})
     assert g.config == {
         "z_dim": 7, "image_size": 32, "channels": 1, "width": 64, "hidden": 0, "skip": False,
-        "modulated": False, "fine": 0, "affine": False, "num_classes": None,
+        "modulated": False, "fine": 0, "palette": 0, "affine": False, "num_classes": None,
     }  # fmt: skip
     assert d.config == {
         "image_size": 32, "channels": 1, "width": 8, "norm": "batch", "hidden": 0, "num_classes": None

@@ -116,9 +116,10 @@ class Palette(nn.Linear):
         softmax are the weights, and units (N, units). Scores that start with a standard deviation below 1 and learn at
         the rate of a convolution's weights suit the factor of this softmax."""
         with torch.autocast(scores.device.type, enabled=False):  # flat areas stay flat
-            weights = (SHARPNESS * scores.float()).permute(0, 2, 3, 1).softmax(3)  # in order of memory in channels_last
-            colours = super().forward(units.float()).tanh().view(len(units), scores.shape[1], -1)
-            return torch.einsum("nhwk,nkc->nchw", weights, colours)
+            scores, units = scores.to(self.weight.dtype), units.to(self.weight.dtype)
+            weights = (SHARPNESS * scores).permute(0, 2, 3, 1).softmax(3)  # in order of memory in channels_last
+            colours = super().forward(units).tanh().view(len(units), scores.shape[1], -1)
+            return torch.einsum("nhwk,nkc->nchw", weights, colours).clamp(-1, 1)  # the sum of weights is rounded
 
 
 class Generator(nn.Module):

@@ -178,18 +178,18 @@ class Generator(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 _initialise(layer)
+        self.num_classes = num_classes or 0
         self.palette = None
         if palette:
             nn.init.normal_(self.end.weight, 0.0, 0.02)
-            self.palette = Palette(z_dim + (num_classes or 0), palette, channels)
-        self.num_classes = num_classes
+            self.palette = Palette(z_dim + self.num_classes, palette, channels)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         x = self.start(z).unflatten(1, self.shape).permute(0, 3, 1, 2)  # already in channels_last
         for block in self.blocks:
             x = block(x, labels)
         x = self.end(self.norm(x, labels))
-        if self.num_classes is not None and labels is not None:
+        if self.palette is not None and labels is not None:
             z = cat([z, one_hot(labels, self.num_classes)], 1)
         images: Tensor = x.tanh() if self.palette is None else self.palette(x, z)
         return images

@@ -132,7 +132,7 @@ VARIANTS = {
 }
 
 
-PLAIN = {"hidden": 0, "skip": False, "modulated": False, "fine": 0, "affine": False, "num_classes": None}
+PLAIN = {"hidden": 0, "skip": False, "modulated": False, "fine": 0, "palette": 0, "affine": False, "num_classes": None}
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zipped", "legacy"])

@@ -74,6 +74,8 @@ def settings_of(case: str) -> dict[str, Any]:
     }
     if name == "wavegan":  # whose sounds have no figures
         settings |= {"data": "tones", "data_options": {"n": 100, "length": 256}, "eval_every": None}
+    if case in EXTRAS:  # whose own launches are compared with those before there was a palette
+        settings["generator"] = {**narrow, "palette": 0}
     return {**settings, **EXTRAS.get(case, {})}
 
 

@@ -15,9 +15,9 @@ import launches
 STEPS = {
     # With torch's own spectral_norm, these were 1,081, 468 and 1,508, the last of them also with norms that are folded.
     "sngan": 385,
-    "dcgan, spectral norm": 318,
+    "dcgan, spectral norm": 300,
     "projected": 690,
-    "dcgan, ada": 635,  # 1,556 while the device computed the matrices, one by one
+    "dcgan, ada": 617,  # 1,556 while the device computed the matrices, one by one
 }
 BATCHES = 2
 """In which an evaluation of 128 samples draws and measures them."""

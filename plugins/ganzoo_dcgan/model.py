@@ -14,8 +14,6 @@ from ganzoo_dcgan.foreign import generator_from_foreign
 from ganzoo_dcgan.spectral import SpectralNorms
 
 NORMS = ("batch", "spectral")
-SHARPNESS = 24.0
-"""What the scores of a palette's colours are multiplied by: docs/recipes.md compares others."""
 
 
 def stages(image_size: int, bases: Sequence[int] = (4, 7), least: int = 1) -> tuple[int, int]:
@@ -104,6 +102,9 @@ class Palette(nn.Linear):
         channels: of the images.
     """
 
+    sharpness = 24.0
+    """What the scores are multiplied by: docs/recipes.md compares others. ONNX files may differ in proportion."""
+
     def __init__(self, units: int, colours: int, channels: int) -> None:
         super().__init__(units, colours * channels)
 
@@ -117,7 +118,7 @@ class Palette(nn.Linear):
         the rate of a convolution's weights suit the factor of this softmax."""
         with torch.autocast(scores.device.type, enabled=False):  # flat areas stay flat
             scores, units = scores.to(self.weight.dtype), units.to(self.weight.dtype)
-            weights = (SHARPNESS * scores).permute(0, 2, 3, 1).softmax(3)  # in order of memory in channels_last
+            weights = (self.sharpness * scores).permute(0, 2, 3, 1).softmax(3)  # in order of memory in channels_last
             colours = super().forward(units).tanh().view(len(units), scores.shape[1], -1)
             return torch.einsum("nhwk,nkc->nchw", weights, colours).clamp(-1, 1)  # the sum of weights is rounded
 

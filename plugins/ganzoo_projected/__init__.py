@@ -12,10 +12,10 @@ PAPER = {
     "generator": {"width": 128},
     "discriminator": {"resolution": 256},
 }
-# Digits on one CPU thread in the time of dcgan's default: the backbone gets images of 64 pixels instead of 256, the
+# One CPU thread in the time of dcgan's recipe of that name: the backbone gets images of 64 pixels instead of 256, the
 # batch is small, and the generator learns twenty times as fast as the heads. With 1e-3 for both, the heads soon
 # separate real from generated images completely.
-DEFAULT = {
+DIGITS = {
     "steps": 950,
     "batch_size": 16,
     "lr": 2e-3,
@@ -26,6 +26,7 @@ DEFAULT = {
     "generator": {"width": 32, "z_dim": 100},
     "discriminator": {"width": 32, "resolution": 64},
 }
+DEFAULT = {**DIGITS, "generator": {"width": 32, "z_dim": 100, "palette": 16}}
 
 
 @hookimpl
@@ -35,7 +36,7 @@ def register_architectures(register: Register) -> None:
         generator="ganzoo_projected.model:Generator",
         discriminator="ganzoo_projected.model:Discriminator",
         loss="hinge",
-        recipes={"default": DEFAULT, "paper": PAPER},
+        recipes={"default": DEFAULT, "digits": DIGITS, "paper": PAPER},
         summary="a discriminator on the frozen features of any timm model, and a light generator",
         paper="Sauer et al. 2021, Projected GANs Converge Faster, https://arxiv.org/abs/2111.01007",
     )

@@ -16,12 +16,12 @@ DEFAULT = {
     "lr_schedule": "linear",
     "betas": [0.0, 0.99],
     "penalties": ["r1=1@8", "r2=1@8"],
-    "generator": SMALL,
+    "generator": {**SMALL, "palette": 16},
     "discriminator": SMALL,
     "auto_precision": "bf16",
 }
 # The default of 0.1.0.
-DIGITS = {**DEFAULT, "d_lr": None}
+DIGITS = {**DEFAULT, "d_lr": None, "generator": SMALL}
 # The authors' preset for CIFAR-10. Each schedule is half a cosine over 2e7 images, 39,062 steps, after which the value
 # stays; the authors set no end of training.
 PAPER = {

@@ -29,7 +29,6 @@ class Generator(DCGANGenerator):
         skip: whether an image is drawn at each resolution, and added to the next one.
         modulated: whether the latent scales and shifts what each normalisation gives.
         fine: channels of a feature map of the full size, from which the image is drawn; 0: none.
-        palette: number of colours of which each pixel is a mixture; 0: colours are drawn as they are.
 
     Raises:
         ConfigError: a size that is not of that form.
@@ -45,9 +44,8 @@ class Generator(DCGANGenerator):
         skip: bool = False,
         modulated: bool = False,
         fine: int = 0,
-        palette: int = 0,
     ) -> None:
-        super().__init__(z_dim, image_size, channels, width, hidden, skip, modulated, fine, palette)
+        super().__init__(z_dim, image_size, channels, width, hidden, skip, modulated, fine)
         # BatchNorm would learn the statistics of latents from N(0, I), and those of encoded images differ a little.
         for i, layer in enumerate(self.layers):
             if isinstance(layer, nn.BatchNorm2d):

@@ -46,8 +46,9 @@ EXTRAS: dict[str, dict[str, Any]] = {
     "dcgan, DiffAugment": {"augment": ["color", "translation", "cutout"]},
     "dcgan, ada": {"augment": ["ada"]},
     "dcgan, dragan": {"penalties": ["dragan"]},
+    "dcgan, palette": {"generator": {"width": 4, "palette": 16}},
 }
-"""Cases besides the architectures."""
+"""Cases besides the architectures. All but the last are counted without a palette, as before there was one."""
 
 
 def cases() -> list[str]:
@@ -60,11 +61,12 @@ def settings_of(case: str) -> dict[str, Any]:
     """What `TrainConfig` takes for a case."""
     name = case.partition(",")[0]
     narrow = NARROW.get(name, {"width": 4})
+    recipe = ganzoo.TrainConfig(name)
     settings: dict[str, Any] = {
         "architecture": name,
-        "generator": narrow,
+        "generator": {**narrow, "palette": 0} if "palette" in recipe.generator else narrow,
         "discriminator": {**narrow, **(BACKBONE if name == "projected" else {})},
-        "penalties": [penalty.partition("@")[0] for penalty in ganzoo.TrainConfig(name).penalties],
+        "penalties": [penalty.partition("@")[0] for penalty in recipe.penalties],
         "inputs": offline.INPUTS.get(name),
         "augment": [],
         "batch_size": 8,
@@ -74,8 +76,6 @@ def settings_of(case: str) -> dict[str, Any]:
     }
     if name == "wavegan":  # whose sounds have no figures
         settings |= {"data": "tones", "data_options": {"n": 100, "length": 256}, "eval_every": None}
-    if case in EXTRAS:  # whose own launches are compared with those before there was a palette
-        settings["generator"] = {**narrow, "palette": 0}
     return {**settings, **EXTRAS.get(case, {})}
 
 

@@ -23,6 +23,9 @@ OVERPOWERED = 0.01
 """Loss of D, in nats or margins, below which G gets hardly any gradient."""
 READINGS = 5
 """Log lines whose median counts, so that neither one bad line nor one good line decides."""
+SPACING = 50
+"""Steps from one of these lines to the next at least: the lines of a run that logs more often are passed over, as five
+of them would cover no more than the start, at which samples may be alike for a moment."""
 RISING = 1.5
 """The factor by which diversity grows over these lines while samples still become varied, as they do at the start."""
 VERY_FEW = 1000
@@ -51,7 +54,7 @@ def diversity(fake: Tensor, real: Tensor) -> Tensor:
 
 
 class TrainingWarnings:
-    """Watches the log lines of a run.
+    """Watches log lines of a run.
 
     Args:
         config: the run's settings, which decide the advice.
@@ -69,8 +72,10 @@ class TrainingWarnings:
         Returns:
             The new warnings.
         """
-        self.lines.append(entry)
         texts: list[str] = []
+        if entry["step"] - (self.lines[-1]["step"] if self.lines else 0) < SPACING:
+            return texts
+        self.lines.append(entry)
         if len(self.lines) < READINGS:
             return texts
         for name in MESSAGES:

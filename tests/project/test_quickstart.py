@@ -57,9 +57,9 @@ def test_the_progress_is_one_line_that_has_arrived(executed):
     """Updates replace it, as nbclient does what the browser does."""
     (line,) = outputs(executed, 'track=["csv"])')
     assert line.output_type == "display_data"
-    assert re.fullmatch(r"━{24} 60/60  D \d.* images/s", line.data["text/plain"])
+    assert re.fullmatch(r"━{24} 150/150  D \d.* images/s", line.data["text/plain"])
     line, picture = outputs(executed, "show(run)")
-    assert line.data["text/plain"].startswith(f"{'━' * 24} 80/80")
+    assert line.data["text/plain"].startswith(f"{'━' * 24} 200/200")
     assert "image/png" in kinds(picture)
 
 

@@ -48,7 +48,8 @@ EXTRAS: dict[str, dict[str, Any]] = {
     "dcgan, dragan": {"penalties": ["dragan"]},
     "dcgan, palette": {"generator": {"width": 4, "palette": 16}},
 }
-"""Cases besides the architectures. All but the last are counted without a palette, as before there was one."""
+"""Cases besides the architectures. Only the one named after it has a palette, so that the others compare with the
+counts from before there was one."""
 
 
 def cases() -> list[str]:

@@ -17,6 +17,7 @@ STEPS = {
     "sngan": 385,
     "dcgan, spectral norm": 300,
     "projected": 690,
+    "dcgan, palette": 350,
     "dcgan, ada": 617,  # 1,556 while the device computed the matrices, one by one
 }
 BATCHES = 2

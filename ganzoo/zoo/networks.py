@@ -5,6 +5,8 @@ import importlib
 import inspect
 import json
 from collections.abc import Mapping
+from numbers import Integral, Real
+from types import NoneType
 from typing import Any, Literal
 
 from ganzoo.errors import ConfigError, GanzooError, PluginError, SampleError, did_you_mean
@@ -142,6 +144,15 @@ REFUSALS = (TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError
 """What code raises that is given a setting which it does not expect."""
 
 
+KINDS = {
+    "bool": (bool, "true or false"),
+    "int": (Integral, "a whole number"),
+    "float": (Real, "a number"),
+    "None": (NoneType, "none"),
+}
+"""Types, as signatures write them, by which the values of settings are checked."""
+
+
 def build(
     target: Target, offered: Mapping[str, Any], explicit: Mapping[str, Any], what: str
 ) -> tuple[Any, dict[str, Any]]:
@@ -161,13 +172,16 @@ def build(
         PluginError: the target cannot be loaded, or cannot be called with keywords alone.
     """
     factory = resolve(target)
-    parameters = inspect.signature(factory).parameters.values()
+    signature = inspect.signature(factory).parameters
+    parameters = signature.values()
     names = {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         names |= offered.keys() | explicit.keys()
-    for key in explicit:
+    for key, value in explicit.items():
         if key not in names:
             raise ConfigError(f"{what} has no setting {key!r}: {did_you_mean(key, names)}")
+        if key in signature:
+            _check_kind(signature[key], value, what)
     keywords = {key: value for key, value in {**offered, **explicit}.items() if key in names}
     defaults = {p.name: p.default for p in parameters if p.name in names and p.default is not p.empty}
     missing = [p.name for p in parameters if p.name in names and p.default is p.empty and p.name not in keywords]
@@ -179,3 +193,16 @@ def build(
         if isinstance(error, GanzooError):
             raise
         raise ConfigError(f"{what} cannot be built with {keywords}: {error}") from error
+
+
+def _check_kind(parameter: inspect.Parameter, value: Any, what: str) -> None:
+    """Refuse a value that is no bool or number where the signature says that one is needed. Code that is given one
+    fails with a message about its own insides, or takes any word for true."""
+    hint = parameter.annotation
+    names = (hint if isinstance(hint, str) else inspect.formatannotation(hint)).split(" | ")
+    if value is parameter.default or not KINDS.keys() >= set(names):
+        return
+    kinds = [KINDS[name] for name in names]
+    if not any(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)) for kind, _ in kinds):
+        wanted = " or ".join(text for _, text in kinds)
+        raise ConfigError(f"{parameter.name} of {what} must be {wanted}, not {value!r}")

@@ -226,16 +226,19 @@ def test_what_cannot_be_loaded_is_one_line(tmp_path):
         ("none", {}, "there are no images in .*, those of sounds in .wav"),
         ("both", {}, r"both holds 1 images and 2 sounds \(\.wav\): give them folders of their own"),
         ("fine", {"length": 0}, "data.length must be a whole number of samples that is at least 1, not 0"),
-        ("fine", {"length": "1s"}, "data.length must be a whole number"),
         ("fine", {"rate": 0}, "data.rate must be a whole number of Hz from 1 to 1,000,000, not 0"),
-        ("fine", {"rate": "cd"}, "data.rate must be"),
         ("fine", {"split": "test"}, "its sounds are not sorted into train, test"),
     ):
         with pytest.raises(DataError, match=message) as caught:
             load(str(tmp_path / name), options=options)
         assert "\n" not in str(caught.value)
-    with pytest.raises(ConfigError, match="no setting 'lenght': did you mean 'length'"):
-        load(str(tmp_path / "fine"), options={"lenght": 3})
+    for options, message in (
+        ({"lenght": 3}, "no setting 'lenght': did you mean 'length'"),
+        ({"length": "1s"}, "^length of the data '.*fine' must be a whole number or none, not '1s'$"),
+        ({"rate": "cd"}, "^rate of the data '.*fine' must be a whole number or none, not 'cd'$"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load(str(tmp_path / "fine"), options=options)
 
 
 # Sampling rates

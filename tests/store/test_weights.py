@@ -125,7 +125,7 @@ CONFIGS = {
     "huge width": (lambda c: c["generator"].update(hidden=[10**9]), "larger than any network needs"),
     "wide enough to hurt": (lambda c: c["generator"].update(hidden=[60000] * 200), "lacks the tensor"),
     "endless list": (lambda c: c["generator"].update(hidden=[1] * 1000), "larger than any network needs"),
-    "string for a number": (lambda c: c["generator"].update(z_dim="many"), "cannot be built"),
+    "string for a number": (lambda c: c["generator"].update(z_dim="many"), "must be a whole number"),
     "another width": (lambda c: c["generator"].update(hidden=[17]), r"is F32 \(16,\), the network has F32 \(17,\)"),
     "foreign file": (lambda c: c["files"].update({"../evil": {"size": 1, "sha256": "0" * 64}}), r"\.\./evil"),
     "file without hash": (lambda c: c["files"].update({MODEL: {"size": 1}}), "size and a sha256"),

@@ -1,11 +1,13 @@
 """Precedence, types and ranges of the training configuration; the torch-free zoo."""
 
+import numpy as np
 import pytest
 
 import ganzoo
 from ganzoo import ConfigError, TrainConfig, UnknownNameError
 from ganzoo.zoo.command import parse_assignment
 from ganzoo.zoo.config import PenaltySpec, merge, read_file
+from ganzoo.zoo.networks import build
 
 
 def test_precedence():
@@ -150,9 +152,26 @@ def test_create_hands_out_what_each_network_takes():
         ({"image_sise": 32}, "did you mean 'image_size'"),
         ({"generator": {"widht": 3}}, "did you mean 'width'"),
         ({"generator": {"width": -1}}, "cannot be built"),
+        ({"generator": {"width": "wide"}}, "width of the generator of dcgan must be a whole number, not 'wide'"),
+        ({"generator": {"width": 3.5}}, "must be a whole number, not 3.5"),
+        ({"generator": {"width": True}}, "must be a whole number, not True"),
+        ({"generator": {"num_classes": "ten"}}, "must be a whole number or none, not 'ten'"),
+        ({"generator": {"modulated": 1}}, "must be true or false, not 1"),
         ({"image_size": 33}, "nearest is --image-size 32"),
     ],
 )
 def test_create_refuses(settings, message):
     with pytest.raises(ConfigError, match=message):
         ganzoo.create("dcgan", **settings)
+
+
+def test_settings_are_checked_by_the_signature_where_it_names_bools_and_numbers():
+    def target(share: float = 0.5, count: "int | None" = None, any_size=3, sizes: str | int = "s"):
+        return share, count, any_size, sizes
+
+    taken = {"share": np.float32(1), "count": np.int64(4), "any_size": "large", "sizes": 2.5}
+    assert build(target, {}, taken, "the target") == (tuple(taken.values()), taken)
+    assert build(target, {}, {"share": 1}, "the target")[1]["share"] == 1
+    for setting, value in {"share": "half", "count": 1.5}.items():
+        with pytest.raises(ConfigError, match=f"{setting} of the target must be a"):
+            build(target, {}, {setting: value}, "the target")

@@ -38,6 +38,6 @@ def register_architectures(register: Register) -> None:
         generator="ganzoo_dcgan.model:Generator",
         discriminator="ganzoo_dcgan.model:Discriminator",
         recipes={"default": DEFAULT, "digits": DIGITS, "paper": PAPER},
-        summary="transposed convolutions with BatchNorm, for sizes 4*2^k and 7*2^k",
+        summary="transposed convolutions with BatchNorm",
         paper="Radford et al. 2015, Unsupervised Representation Learning with DCGANs, https://arxiv.org/abs/1511.06434",
     )

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ganzoo import ConfigError
 
+BASES = range(4, 8)
+"""Widths and heights of the smallest feature map."""
 WIDEST = 16
 """The number of channels doubles at each halving of the resolution, up to this many times `width`."""
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -40,8 +42,8 @@ def generator_from_foreign(
             f"the {len(names)} layers do not alternate as convolution, BatchNorm, ..., BatchNorm, convolution"
         )
     base, k, (width, channels, *_) = convolutions[0][-1], len(convolutions) - 1, convolutions[-1]
-    if base not in (4, 7):
-        raise ConfigError(f"layer {names[0]!r} with weights {convolutions[0]} should have a kernel of 4x4 or 7x7")
+    if base not in BASES:
+        raise ConfigError(f"layer {names[0]!r} with weights {convolutions[0]} should have a kernel of 4x4 to 7x7")
     settings = {"z_dim": convolutions[0][0], "image_size": base << k, "channels": channels, "width": width}
     widths = [settings["z_dim"], *(width * min(2**i, WIDEST) for i in reversed(range(k))), channels]
     for i, (sizes, shape) in enumerate(zip(pairwise(widths), convolutions, strict=True)):

@@ -1,7 +1,6 @@
 """The networks of Radford et al. 2015, https://arxiv.org/abs/1511.06434. With the defaults, at 64x64 pixels, they are
 the published ones layer for layer, at half the published width."""
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -9,28 +8,28 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, one_hot
 
 from ganzoo import ConfigError
+from ganzoo_dcgan.foreign import BASES, generator_from_foreign
 from ganzoo_dcgan.foreign import WIDEST as WIDEST  # other plugins import it from here
-from ganzoo_dcgan.foreign import generator_from_foreign
 from ganzoo_dcgan.spectral import SpectralNorms
 
 NORMS = ("batch", "spectral")
 
 
-def stages(image_size: int, bases: Sequence[int] = (4, 7), least: int = 1) -> tuple[int, int]:
-    """Base resolution and number of doublings k such that image_size = base * 2^k, for one of the bases and k >= least.
+def stages(image_size: int, least: int = 1) -> tuple[int, int]:
+    """Base resolution, from 4 to 7, and number of doublings k such that image_size = base * 2^k, for k >= least.
 
     Raises:
         ConfigError: a size that is not of that form.
     """
-    for base in bases:
+    for base in BASES:
         k = (image_size // base).bit_length() - 1
         if k >= least and base << k == image_size:
             return base, k
-    sizes = sorted(base << k for base in bases for k in range(least, 10))
+    sizes = sorted(base << k for base in BASES for k in range(least, 10))
     near = min(sizes, key=lambda size: abs(size - image_size))
     raise ConfigError(
-        f"images must have {', '.join(map(str, sizes[:7]))}, ... pixels a side "
-        f"({' or '.join(f'{base}*2^k' for base in bases)}), not {image_size}: the nearest is --image-size {near}"
+        f"images must have {', '.join(map(str, sizes[:9]))}, ... pixels a side (4, 5, 6 or 7 times 2^k), "
+        f"not {image_size}: the nearest is --image-size {near}"
     )
 
 
@@ -128,7 +127,7 @@ class Generator(nn.Module):
 
     Args:
         z_dim: size of the latent.
-        image_size: 4*2^k or 7*2^k pixels, k >= 1.
+        image_size: 4, 5, 6 or 7 times 2^k pixels, k >= 1.
         channels: of the images.
         width: channels of the last hidden layer; each layer before it has twice as many, up to 16 * width.
         hidden: units of a fully connected layer between the latent and the first feature map, as in the authors'
@@ -219,7 +218,7 @@ class Discriminator(nn.Module):
     """Images (N, channels, image_size, image_size) to logits (N,).
 
     Args:
-        image_size: 4*2^k or 7*2^k pixels, k >= 1.
+        image_size: 4, 5, 6 or 7 times 2^k pixels, k >= 1.
         channels: of the images.
         width: channels of the first layer; each later one has twice as many, up to 16 * width.
         norm: "batch"; "spectral" (Miyato et al. 2018), spectral normalisation of every layer instead of BatchNorm; or

@@ -21,7 +21,7 @@ class Generator(DCGANGenerator):
 
     Args:
         z_dim: size of the noise.
-        image_size: 4*2^k or 7*2^k pixels, k >= 1.
+        image_size: 4, 5, 6 or 7 times 2^k pixels, k >= 1.
         channels: of the images.
         width: channels of the last hidden layer.
         hidden: units of a fully connected layer after the latent; 0: none.
@@ -88,7 +88,7 @@ class Discriminator(DCGANDiscriminator):
     features.
 
     Args:
-        image_size: 4*2^k or 7*2^k pixels, k >= 1.
+        image_size: 4, 5, 6 or 7 times 2^k pixels, k >= 1.
         channels: of the images.
         width: channels of the first layer.
         norm: "batch", "spectral" or None.

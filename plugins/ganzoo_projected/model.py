@@ -50,7 +50,7 @@ class Generator(nn.Module):
 
     Args:
         z_dim: size of the latent.
-        image_size: 4*2^k or 7*2^k pixels, k >= 1.
+        image_size: 4, 5, 6 or 7 times 2^k pixels, k >= 1.
         channels: of the images.
         width: channels of the last feature map; each one before it has twice as many, up to 8 * width.
         palette: number of colours, linear in the latent, of which each pixel is a mixture

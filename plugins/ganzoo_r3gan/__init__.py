@@ -49,7 +49,7 @@ def register_architectures(register: Register) -> None:
         discriminator="ganzoo_r3gan.model:Discriminator",
         loss="rpgan",
         recipes={"default": DEFAULT, "digits": DIGITS, "paper": PAPER},
-        summary="residual blocks of grouped convolutions without normalisation, for sizes 4*2^k and 7*2^k",
+        summary="residual blocks of grouped convolutions without normalisation",
         paper="Huang et al. 2024, The GAN is dead; long live the GAN! A Modern GAN Baseline, "
         "https://arxiv.org/abs/2501.05441",
     )

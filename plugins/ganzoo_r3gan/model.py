@@ -128,7 +128,7 @@ class Generator(nn.Module):
 
     Args:
         z_dim: size of the latent.
-        image_size: 4*2^k or 7*2^k pixels, k >= 1.
+        image_size: 4, 5, 6 or 7 times 2^k pixels, k >= 1.
         channels: of the images.
         width: channels at the largest resolution.
         growth: factor by which the number of channels grows at each halving of the resolution, up to `widest`.
@@ -200,7 +200,7 @@ class Discriminator(nn.Module):
     """Images (N, channels, image_size, image_size) to logits (N,).
 
     Args:
-        image_size: 4*2^k or 7*2^k pixels, k >= 1.
+        image_size: 4, 5, 6 or 7 times 2^k pixels, k >= 1.
         channels: of the images.
         width: channels at the largest resolution.
         growth: factor by which the number of channels grows at each halving of the resolution, up to `widest`.

@@ -37,7 +37,7 @@ def register_architectures(register: Register) -> None:
         discriminator="ganzoo_sngan.model:Discriminator",
         loss="hinge",
         recipes={"default": DEFAULT, "digits": DIGITS, "paper": PAPER},
-        summary="residual networks with spectral norm in the discriminator, for sizes 4*2^k, 6*2^k and 7*2^k",
+        summary="residual networks with spectral norm in the discriminator",
         paper="Miyato et al. 2018, Spectral Normalization for Generative Adversarial Networks, "
         "https://arxiv.org/abs/1802.05957",
     )

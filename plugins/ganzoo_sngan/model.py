@@ -13,8 +13,8 @@ from ganzoo_dcgan.model import ClassEmbedding, Palette, stages
 from ganzoo_dcgan.spectral import SpectralNorms
 from ganzoo_sngan.foreign import discriminator_from_foreign, generator_from_foreign
 
-FORMS = (4, 6, 7), 2
-"""An image size is one of these numbers times 2^k; the second value is the smallest k."""
+LEAST = 2
+"""The fewest doublings of a resolution."""
 
 UPSAMPLE = ("nearest", "bilinear")
 INNER = ("inputs", "outputs")
@@ -140,7 +140,7 @@ class Generator(nn.Module):
 
     Args:
         z_dim: size of the latent.
-        image_size: 4*2^k, 6*2^k or 7*2^k pixels, k >= 2.
+        image_size: 4, 5, 6 or 7 times 2^k pixels, k >= 2.
         channels: of the images.
         width: channels at the largest resolution; each smaller one has twice as many, up to `widest`.
         widest: the largest number of channels.
@@ -168,7 +168,7 @@ class Generator(nn.Module):
         super().__init__()
         if upsample not in UPSAMPLE:
             raise ConfigError(f"upsample must be {' or '.join(UPSAMPLE)}, not {upsample!r}")
-        base, k = stages(image_size, *FORMS)
+        base, k = stages(image_size, LEAST)
         widths = [min(width * 2**i, widest) for i in reversed(range(k + 1))]
         self.shape = (base, base, widths[0])
         self.start = nn.Linear(z_dim, base * base * widths[0])
@@ -203,7 +203,7 @@ class Discriminator(nn.Module):
     There is a block for each halving of the size down to 4 pixels, and one more.
 
     Args:
-        image_size: 4*2^k, 6*2^k or 7*2^k pixels, k >= 2.
+        image_size: 4, 5, 6 or 7 times 2^k pixels, k >= 2.
         channels: of the images.
         width: channels of the first block; each later one has twice as many, up to `widest`.
         widest: the largest number of channels.
@@ -235,7 +235,7 @@ class Discriminator(nn.Module):
         super().__init__()
         if inner not in INNER:
             raise ConfigError(f"inner must be {' or '.join(INNER)}, not {inner!r}")
-        stages(image_size, *FORMS)
+        stages(image_size, LEAST)
         depth = (image_size - 1).bit_length() - 1
         if not 0 <= flat < depth:
             raise ConfigError(f"flat must be from 0 to {depth - 1} at {image_size} pixels, not {flat}")

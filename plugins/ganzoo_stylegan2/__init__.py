@@ -60,7 +60,7 @@ def register_architectures(register: Register) -> None:
         discriminator="ganzoo_stylegan2.model:Discriminator",
         objective="ganzoo_stylegan2.objective:StyleGAN2",
         recipes={"default": DEFAULT, "paper256": PAPER, "cifar": CIFAR},
-        summary="a mapping network and modulated convolutions, for sizes 4*2^k and 7*2^k",
+        summary="a mapping network and modulated convolutions",
         paper="Karras et al. 2020, Analyzing and Improving the Image Quality of StyleGAN, "
         "https://arxiv.org/abs/1912.04958",
     )
@@ -71,7 +71,7 @@ def register_architectures(register: Register) -> None:
         loss="hinge",
         objective="ganzoo_stylegan2.objective:StyleGAN2",
         recipes={"default": LUCID},
-        summary="the networks of lucidrains' stylegan2-pytorch, for sizes 4*2^k and 7*2^k",
+        summary="the networks of lucidrains' stylegan2-pytorch",
         paper="Karras et al. 2020, Analyzing and Improving the Image Quality of StyleGAN, "
         "https://arxiv.org/abs/1912.04958",
     )

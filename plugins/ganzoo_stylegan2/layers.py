@@ -31,7 +31,7 @@ def widths(image_size: int, channel_base: int, channel_max: int) -> dict[int, in
     """The number of channels at each resolution, from the smallest to the image's.
 
     Raises:
-        ConfigError: an image size that is not 4*2^k or 7*2^k, k >= 1.
+        ConfigError: an image size that is not 4, 5, 6 or 7 times 2^k, k >= 1.
     """
     base, k = stages(image_size)
     return {base << i: max(1, min(channel_base // (base << i), channel_max)) for i in range(k + 1)}

@@ -28,7 +28,7 @@ class Generator(nn.Module):
 
     Args:
         z_dim: size of the latent and of w.
-        image_size: 4*2^k or 7*2^k pixels, k >= 1.
+        image_size: 4, 5, 6 or 7 times 2^k pixels, k >= 1.
         channels: of the images.
         width: channels at the largest resolution; each smaller one has twice as many, up to `widest`.
         widest: the largest number of channels.
@@ -147,7 +147,7 @@ class Discriminator(nn.Module):
     """Images (N, channels, image_size, image_size) to logits (N,).
 
     Args:
-        image_size: 4*2^k or 7*2^k pixels, k >= 1.
+        image_size: 4, 5, 6 or 7 times 2^k pixels, k >= 1.
         channels: of the images.
         width: channels of the first block; each later one has twice as many, up to `widest`.
         widest: the largest number of channels.

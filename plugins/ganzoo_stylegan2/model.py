@@ -132,7 +132,7 @@ class Generator(nn.Module):
 
     Args:
         z_dim: size of the latent.
-        image_size: 4*2^k or 7*2^k pixels, k >= 1.
+        image_size: 4, 5, 6 or 7 times 2^k pixels, k >= 1.
         channels: of the images.
         w_dim: size of w.
         mapping: fully connected layers from z to w.
@@ -273,7 +273,7 @@ class Discriminator(nn.Module):
     """Images (N, channels, image_size, image_size) to logits (N,).
 
     Args:
-        image_size: 4*2^k or 7*2^k pixels, k >= 1.
+        image_size: 4, 5, 6 or 7 times 2^k pixels, k >= 1.
         channels: of the images.
         channel_base: channels times resolution, as for the generator.
         channel_max: the most channels of a feature map.

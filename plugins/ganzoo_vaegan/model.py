@@ -22,7 +22,7 @@ class Generator(DCGANGenerator):
 
     Args:
         z_dim: size of the latent.
-        image_size: 4*2^k or 7*2^k pixels, k >= 1.
+        image_size: 4, 5, 6 or 7 times 2^k pixels, k >= 1.
         channels: of the images.
         width: channels at the largest resolution, of the decoder and of the encoder.
         hidden: units of a fully connected layer after the latent; 0: none.
@@ -69,7 +69,7 @@ class Discriminator(DCGANDiscriminator):
     reconstructions are compared with the originals.
 
     Args:
-        image_size: 4*2^k or 7*2^k pixels, k >= 1.
+        image_size: 4, 5, 6 or 7 times 2^k pixels, k >= 1.
         channels: of the images.
         width: channels of the first layer.
         norm: "batch", "spectral" or None.

@@ -9,7 +9,7 @@ class Critic(Discriminator):
     critic batch normalization").
 
     Args:
-        image_size: 4*2^k or 7*2^k pixels, k >= 1.
+        image_size: 4, 5, 6 or 7 times 2^k pixels, k >= 1.
         channels: of the images.
         width: channels of the first layer; each later one has twice as many, up to 16 * width.
         norm: None; "spectral" (Miyato et al. 2018); or "batch", for comparison.

@@ -256,7 +256,7 @@ BROKEN = {
     "narrow norm": ({"main__4__bias": torch.zeros(3)}, r"layers.4.bias .* shape \(16,\), not \(3,\)"),
     "wide layer": ({"main__3__weight": torch.zeros(32, 20, 4, 4)}, r"layer '3' with .* should have \(32, 16, 4, 4\)"),
     "3x3": ({"main__6__weight": torch.zeros(16, 8, 3, 3)}, r"layer '6' with .* should have \(16, 8, 4, 4\)"),
-    "5x5": ({"main__0__weight": torch.zeros(10, 32, 5, 5)}, "layer '0' .* should have a kernel of 4x4 or 7x7"),
+    "8x8": ({"main__0__weight": torch.zeros(10, 32, 8, 8)}, "layer '0' .* should have a kernel of 4x4 to 7x7"),
     "no end": ({"main__12__weight": None}, "8 layers do not alternate"),
     "NaN": ({"main__4__bias": torch.full((16,), torch.nan)}, "layers.4.bias .* NaN or infinite"),
     "too large for fp32": ({"main__4__bias": torch.full((16,), 1e300, dtype=torch.float64)}, "NaN or infinite"),

@@ -114,11 +114,9 @@ def test_every_layer_of_the_discriminator_has_norm_one():
         assert torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2).item() == pytest.approx(1, abs=0.1)
 
 
-@pytest.mark.parametrize(("size", "nearest"), [(8, 16), (12, 16), (20, 16), (40, 32), (50, 48), (100, 96), (0, 16)])
+@pytest.mark.parametrize(("size", "nearest"), [(8, 16), (12, 16), (14, 16), (50, 48), (100, 96), (0, 16)])
 def test_other_sizes_are_refused(size, nearest):
-    with pytest.raises(
-        ganzoo.ConfigError, match=rf"4\*2\^k or 6\*2\^k or 7\*2\^k\).*nearest is --image-size {nearest}$"
-    ):
+    with pytest.raises(ganzoo.ConfigError, match=f"nearest is --image-size {nearest}$"):
         ganzoo.create("sngan", image_size=size, width=4)
 
 

@@ -244,7 +244,7 @@ def test_sizes(size, architecture):
 
 def test_other_sizes_and_architectures_are_refused():
     with pytest.raises(ConfigError, match="nearest is --image-size"):
-        ganzoo.create("stylegan2", image_size=48)
+        ganzoo.create("stylegan2", image_size=50)
     with pytest.raises(ConfigError, match="architecture must be one of orig, skip, resnet"):
         ganzoo.create("stylegan2", architecture="dense")
 

@@ -121,7 +121,7 @@ def test_sizes(size):
 
 def test_other_settings_are_refused():
     with pytest.raises(ConfigError, match="nearest is --image-size"):
-        ganzoo.create("stylegan2_lucid", image_size=48)
+        ganzoo.create("stylegan2_lucid", image_size=50)
     with pytest.raises(ConfigError, match=r"attention must be a list of numbers from 0 to 2, not \[3\]"):
         small(attention=[3])
     with pytest.raises(ConfigError, match="rate must be above 0, not -1"):

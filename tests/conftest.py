@@ -29,7 +29,12 @@ class Scheduling(LoadScopeScheduling):
     The marker `xdist_group` is meant for this, but pytest-xdist 3.8 does not see it under pytest 9.
     """
 
-    TOGETHER = ("tests/training/test_distributed.py", "tests/ui/test_browser.py", "tests/ui/test_workshop.py")
+    TOGETHER = (
+        "tests/project/test_quickstart.py",
+        "tests/training/test_distributed.py",
+        "tests/ui/test_browser.py",
+        "tests/ui/test_workshop.py",
+    )
 
     def _split_scope(self, nodeid):
         path = nodeid.partition("::")[0]

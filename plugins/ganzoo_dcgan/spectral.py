@@ -100,6 +100,10 @@ class _Norm(_SpectralNorm):
         self.version: int | None = None
         self.watched = 0
 
+    def _power_method(self, matrix: Tensor, iterations: int) -> None:
+        if not matrix.is_meta:  # there is nothing to iterate, and torch takes half a second for it
+            super()._power_method(matrix, iterations)
+
     def watch(self, weight: Tensor) -> None:
         """Notice the gradients of a weight."""
         if self.watched != id(weight) and weight.is_leaf and weight.requires_grad:

@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 HERE = Path(__file__).parent
 
 
@@ -16,9 +14,8 @@ def fuzz(*options):
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
-@pytest.mark.parametrize("first", [0, 150])
-def test_no_damaged_file_does_harm(first):
-    done = fuzz("--first", first, "--cases", 150)
+def test_no_damaged_file_does_harm():
+    done = fuzz("--cases", 300)
     assert done.returncode == 0, done.stderr
     assert "0 faults" in done.stdout
 

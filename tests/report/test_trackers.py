@@ -148,6 +148,8 @@ def wandb_records(path):
             at += left
             continue
         _, size, kind = struct.unpack("<IHB", data[at : at + 7])
+        if at + 7 + size > len(data):  # still being written
+            return
         parts += data[at + 7 : at + 7 + size]
         at += 7 + size
         if kind in (1, 4):  # whole, or the last part
@@ -157,13 +159,24 @@ def wandb_records(path):
             yield record
 
 
+def whole_wandb_records(path):
+    """The records of a run that has ended. wandb's service writes them, in a process of its own, and may do so after
+    the run's end is confirmed."""
+    deadline = time.monotonic() + 60
+    while True:
+        records = list(wandb_records(path))
+        if any(record.WhichOneof("record_type") == "exit" for record in records) or time.monotonic() > deadline:
+            return records
+        time.sleep(0.1)
+
+
 def test_wandb_offline_holds_the_run(workplace):
     lines = crashed_and_resumed(["wandb:project=points,tags=a,b"])
     first, second = sorted(workplace.glob("wandb/offline-run-*/run-*.wandb"))
     assert first.name == second.name == f"run-{json.loads(Path('run/trackers.json').read_text())['id']}.wandb"
     losses, pictures = {}, set()
     for path in (first, second):
-        records = list(wandb_records(path))
+        records = whole_wandb_records(path)
         (run,) = [record.run for record in records if record.WhichOneof("record_type") == "run"][:1]
         assert (run.project, run.display_name, list(run.tags)) == ("points", "run", ["a", "b"])
         config = {update.key: json.loads(update.value_json) for update in run.config.update}

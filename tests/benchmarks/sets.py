@@ -99,21 +99,45 @@ def cell(rows: list[Row], name: str) -> str:
     return f"{mean(values):.3g}" + (f" ± {stdev(values):.1g}" if len(values) > 1 else "")
 
 
+def by_label(records: list[Row], of: str) -> tuple[str, dict[str, list[Row]]]:
+    """The figure that decides on a set, "fid" or "kid", and the records of each of its lines, the best first."""
+    own: dict[str, list[Row]] = {}
+    for row in records:
+        if row["set"] == of:
+            own.setdefault(label(row), []).append(row)
+    figure = "fid" if any("fid" in row for rows in own.values() for row in rows) else "kid"
+    return figure, dict(sorted(own.items(), key=lambda item: mean(row.get(figure, 1e9) for row in item[1])))
+
+
+def overview(records: list[Row]) -> list[str]:
+    """All sets side by side, the best of each in bold where there is more than one."""
+    columns = {}
+    for of in dict.fromkeys(row["set"] for row in records):
+        figure, own = by_label(records, of)
+        shown = "fid_multiple" if figure == "fid" else figure
+        cells = {name: cell(rows, shown) or "failed" for name, rows in own.items()}
+        if len(cells) > 1:
+            best = next(iter(cells))
+            cells[best] = f"**{cells[best]}**"
+        columns[of if figure == "fid" else f"{of}, {figure}"] = cells
+    in_order = sorted(records, key=lambda row: (row["recipe"] != "default", ARCHITECTURES.index(row["architecture"])))
+    lines = [f"| fid, x floor | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
+    for name in dict.fromkeys(label(row) for row in in_order):
+        lines.append(f"| `{name}` | {' | '.join(cells.get(name, '') for cells in columns.values())} |")
+    return [*lines, ""]
+
+
 def table(records: list[Row]) -> list[str]:
-    """For each set a heading and a table with samples, the best row first."""
+    """For each set a heading and a table with samples."""
     lines = []
     for of in dict.fromkeys(row["set"] for row in records):
-        own: dict[str, list[Row]] = {}
-        for row in records:
-            if row["set"] == of:
-                own.setdefault(label(row), []).append(row)
-        figure = "fid" if any("fid" in row for row in records if row["set"] == of) else "kid"
+        figure, own = by_label(records, of)
         names = [name for name in SHOWN if name == figure or name not in ("fid", "kid", "fid_multiple")]
         names = (["fid_multiple"] if figure == "fid" else []) + names
         heads = {"fid_multiple": "fid, x floor", "diversity_pixels": "in pixels"}
         lines += [f"## {of}", "", f"| | {' | '.join(heads.get(name, name) for name in names)} | steps | samples |"]
         lines += [f"|---|{'---:|' * (len(names) + 1)}---|"]
-        for shown, rows in sorted(own.items(), key=lambda item: mean(row.get(figure, 1e9) for row in item[1])):
+        for shown, rows in own.items():
             trained = [row["steps"] for row in rows if "error" not in row]
             steps = f"{mean(trained):,.0f}" if trained else ""
             errors = [f"failed: {row['error']}" for row in rows if "error" in row]
@@ -153,8 +177,8 @@ def main() -> None:
         for row in run(missing, options.out, options.jobs):
             records = sorted([*records, keep(row)], key=order)
             RECORDS.write_text(json.dumps(records, indent=1) + "\n")
-            write_between_marks(PAGE, table(records), MARKS)
-    write_between_marks(PAGE, table(records), MARKS)
+            write_between_marks(PAGE, [*overview(records), *table(records)], MARKS)
+    write_between_marks(PAGE, [*overview(records), *table(records)], MARKS)
 
 
 if __name__ == "__main__":

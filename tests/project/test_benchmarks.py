@@ -203,6 +203,28 @@ def test_the_table_shows_the_best_row_first_and_the_spread_of_seeds():
     assert rows[1].startswith("| `vanilla` | 18 | 90 |")
 
 
+def test_the_overview_has_the_best_of_each_set_in_bold():
+    def record(architecture, recipe, of, **figures):
+        return {"architecture": architecture, "recipe": recipe, "seed": 0, "set": of, **figures}
+
+    lines = sets.overview(
+        [
+            record("wgan", "paper", "nouns", error="weights became NaN"),
+            record("wgan", "default", "nouns", fid=90.0, fid_multiple=18.0),
+            record("dcgan", "default", "nouns", fid=40.0, fid_multiple=8.0),
+            record("wgan", "default", "emoji", kid=0.2, fid_multiple=None),
+        ]
+    )
+    assert lines == [
+        "| fid, x floor | nouns | emoji, kid |",
+        "|---|---:|---:|",
+        "| `dcgan` | **8** |  |",
+        "| `wgan` | 18 | 0.2 |",
+        "| `wgan --recipe paper` | failed |  |",
+        "",
+    ]
+
+
 def test_what_failed_stands_in_the_table_and_has_no_picture():
     row = {"architecture": "wgan", "recipe": "paper", "seed": 0, "set": "emoji", "error": "weights became NaN"}
     row["recipe_digest"] = sets.digest("wgan", "paper")

@@ -242,12 +242,10 @@ def _fit(data: Data, image_size: int | None, channels: int | None) -> Data:
             raise ConfigError(f"images composed of {items.shape[1]} channels cannot have {channels}")
         source = _fit(Data(items.source), image_size, None).items
         return replace(data, items=Composed(source, items.table))  # type: ignore[arg-type]
-    if channels is not None and channels != items.shape[1]:
-        if items.shape[1] == 1 and channels == 3:
-            items = items.expand(-1, channels, -1, -1)
-        elif channels == 1 and items.shape[1] == 3:
+    if channels not in (None, items.shape[1]):
+        if channels == 1 and items.shape[1] == 3:
             items = torch.cat([luminance(part).round().byte() for part in torch.split(items, 1024)])
-        else:
+        elif (items.shape[1], channels) != (1, 3):
             raise ConfigError(f"images of {items.shape[1]} channels cannot be converted to {channels}: choose 1 or 3")
     if image_size is not None and (image_size, image_size) != tuple(items.shape[2:]):
         side = min(items.shape[2:])
@@ -259,4 +257,6 @@ def _fit(data: Data, image_size: int | None, channels: int | None) -> Data:
             for part in torch.split(items, 1024)
         )
         items = torch.cat([part.round().clamp(0, 255).byte() for part in resized])
+    if channels is not None:  # last, as one channel is resized faster than three alike
+        items = items.expand(-1, channels, -1, -1)
     return replace(data, items=items.contiguous())

@@ -6,10 +6,11 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, Template
 from PIL import Image
 
 from ganzoo.errors import GanzooError
@@ -108,15 +109,13 @@ def render(records: Sequence[Record], encoded: dict[Path, str]) -> str:
         records: the runs.
         encoded: the data URLs of pictures, to which new ones are added; those that are not shown are removed.
     """
-    environment = Environment(loader=PackageLoader("ganzoo.report", "assets"), autoescape=True, trim_blocks=True)
-    environment.filters["script"] = _script
     names = _names(records)
     pictures = [_pictures(record, SHOWN // len(records), PICTURES // len(records), encoded) for record in records]
     shown = {path for record, own in zip(records, pictures, strict=True) for path in _paths(record, own)}
     for path in encoded.keys() - shown:
         del encoded[path]
     assets = Path(__file__).parent / "assets"
-    return environment.get_template("page.html").render(
+    return _template().render(
         title=" and ".join(names),
         runs=[
             {
@@ -134,6 +133,13 @@ def render(records: Sequence[Record], encoded: dict[Path, str]) -> str:
         library=(assets / "uplot.js").read_text(encoding="utf-8"),
         library_style=(assets / "uplot.css").read_text(encoding="utf-8"),
     )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(loader=PackageLoader("ganzoo.report", "assets"), autoescape=True, trim_blocks=True)
+    environment.filters["script"] = _script
+    return environment.get_template("page.html")
 
 
 def _script(value: Any) -> str:

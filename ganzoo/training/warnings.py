@@ -26,8 +26,11 @@ READINGS = 5
 SPACING = 50
 """Steps from one of these lines to the next at least: the lines of a run that logs more often are passed over, as five
 of them would cover no more than the start, at which samples may be alike for a moment."""
-RISING = 1.5
-"""The factor by which diversity grows over these lines while samples still become varied, as they do at the start."""
+EARLIER = 3
+"""Log lines before these, with which they are compared."""
+RISING = 1.1
+"""The factor by which diversity grows from those lines to these while samples still become varied. Some trainings need
+hundreds of steps for it."""
 VERY_FEW = 1000
 """Images below which D may remember them in any case."""
 
@@ -63,7 +66,7 @@ class TrainingWarnings:
 
     def __init__(self, config: TrainConfig, data: Data) -> None:
         self.config, self.data = config, data
-        self.lines: deque[Mapping[str, Any]] = deque(maxlen=READINGS)
+        self.lines: deque[Mapping[str, Any]] = deque(maxlen=EARLIER + READINGS)
         self.reported: set[str] = set()
 
     def check(self, entry: Mapping[str, Any]) -> list[str]:
@@ -86,12 +89,17 @@ class TrainingWarnings:
         return texts
 
     def _collapse(self) -> bool:
-        values = [line["diversity"] for line in self.lines if "diversity" in line]
-        return len(values) == READINGS and median(values) < ALIKE and values[-1] < max(RISING * values[0], ALIKE / 2)
+        values: list[float] = [line["diversity"] for line in self.lines if "diversity" in line]
+        if len(values) < READINGS:
+            return False
+        earlier, now = values[:-READINGS], median(values[-READINGS:])
+        rising = len(earlier) < EARLIER or now > RISING * median(earlier)
+        return now < (ALIKE / 10 if rising else ALIKE)
 
     def _overpowered(self) -> bool:
         # A critic's loss is a distance and no such sign: it is below 0.
-        lines = [line for line in self.lines if line.get("accuracy", 0.0) > 0.99 and line.get("d_loss", -1.0) >= 0]
+        recent = list(self.lines)[-READINGS:]
+        lines = [line for line in recent if line.get("accuracy", 0.0) > 0.99 and line.get("d_loss", -1.0) >= 0]
         return 2 * len(lines) > READINGS and median(line["d_loss"] for line in lines) < OVERPOWERED
 
     def _advice(self) -> list[str]:

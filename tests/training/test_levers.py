@@ -272,16 +272,41 @@ def test_a_run_that_logs_often_is_judged_by_as_many_steps(line, caplog):
     # The first 100 steps of `ganzoo train dcgan --recipe digits --set log_every=10`, whose pictures got better.
     values = [0.18, 0.17, 0.14, 0.17, 0.17, 0.18, 0.20, 0.26, 0.52, 0.65]
     assert watched([{"diversity": value} for value in values], caplog, apart=10) == []
-    assert watched([line] * 100, caplog, apart=10) == [250]
+    needed = 8 if line == ALIKE else 5
+    assert watched([line] * 100, caplog, apart=10) == [50 * needed]
     caplog.clear()
-    assert watched([line] * 10, caplog, apart=100) == [500]
+    assert watched([line] * 10, caplog, apart=100) == [100 * needed]
 
 
-def test_samples_that_become_varied_are_no_collapse(caplog):
-    # The relativistic loss on nouns, at a low learning rate; a run whose pictures got better to the end.
-    values = [0.13, 0.13, 0.17, 0.23, 0.28, 0.29, 0.35, 0.37, 0.39, 0.42]
-    assert watched([{"diversity": value} for value in values], caplog) == []
-    assert watched([{"diversity": value} for value in [0.13, 0.14, 0.12, 0.15, 0.13]], caplog) == [250]
+# Diversities of trainings, at every 50th step.
+VARIED = {
+    "rpgan on nouns, at a low rate": [0.13, 0.13, 0.17, 0.23, 0.28, 0.29, 0.35, 0.37, 0.39, 0.42],
+    "vaegan on Fashion-MNIST": [0.18, 0.036, 0.049, 0.105, 0.117, 0.161, 0.244, 0.368, 0.506, 0.566, 0.640],
+}
+LOST = {
+    "dcgan --recipe digits on nouns": [0.314, 0.262, 0.214, 0.094, 0.030, 0.110, 0.052, 0.049, 0.052, 0.070, 0.076],
+    "dcgan --recipe digits on sprites": [
+        0.154, 0.568, 0.537, 0.810, 0.177, 0.309, 0.252, 0.265, 0.248, 0.592, 0.314, 0.520, 0.257, 0.183, 0.191, 0.166,
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VARIED)
+def test_samples_that_become_varied_are_no_collapse(name, caplog):
+    assert watched([{"diversity": value} for value in VARIED[name]], caplog) == []
+
+
+@pytest.mark.parametrize(("name", "first"), list(zip(LOST, (200, 700), strict=True)))
+def test_a_lost_training_is_noticed_within_500_steps_of_its_first_bad_line(name, first, caplog):
+    (step,) = watched([{"diversity": value} for value in LOST[name]], caplog)
+    assert first < step <= first + 500
+
+
+def test_samples_that_stay_alike_are_a_collapse_after_a_while_and_the_same_sample_at_once(caplog):
+    values = [0.13, 0.14, 0.12, 0.15, 0.13, 0.14, 0.13, 0.12]
+    assert watched([{"diversity": value} for value in values], caplog) == [400]
+    caplog.clear()
+    assert watched([{"diversity": 0.01}] * 8, caplog) == [250]
 
 
 def test_the_advice_never_names_what_is_on_already(caplog):

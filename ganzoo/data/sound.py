@@ -56,8 +56,8 @@ def read_sounds(path: Path, split: str | None = None, rate: int | None = None, l
     """
     if rate is not None and (fault := rate_fault(rate)):
         raise DataError(f"data.rate {fault}")
-    if length is not None and (type(length) is not int or length < 1):
-        raise DataError(f"data.length must be a whole number of samples that is at least 1, not {length!r}")
+    if length is not None and length < 1:
+        raise DataError(f"data.length must be at least 1 sample, not {length}")
     source = open_path(path, split)
     found = _read_all(source, rate, length or LENGTHS[0])
     if rate is None and len(found.rates) > 1:

@@ -19,6 +19,8 @@ logger = logging.getLogger("ganzoo")
 
 ALIKE = 0.2
 """Diversity below which samples are nearly alike."""
+SAME = 0.02
+"""Diversity below which they are the same: a collapse even at the start, or while it rises."""
 OVERPOWERED = 0.01
 """Loss of D, in nats or margins, below which G gets hardly any gradient."""
 READINGS = 5
@@ -29,8 +31,8 @@ of them would cover no more than the start, at which samples may be alike for a 
 EARLIER = 3
 """Log lines before these, with which they are compared."""
 RISING = 1.1
-"""The factor by which diversity grows from those lines to these while samples still become varied. Some trainings need
-hundreds of steps for it."""
+"""The factor between the medians of those lines and of these above which samples still become varied. Some trainings
+need hundreds of steps for it."""
 VERY_FEW = 1000
 """Images below which D may remember them in any case."""
 
@@ -93,8 +95,8 @@ class TrainingWarnings:
         if len(values) < READINGS:
             return False
         earlier, now = values[:-READINGS], median(values[-READINGS:])
-        rising = len(earlier) < EARLIER or now > RISING * median(earlier)
-        return now < (ALIKE / 10 if rising else ALIKE)
+        may_rise = len(earlier) < EARLIER or now > RISING * median(earlier)
+        return now < (SAME if may_rise else ALIKE)
 
     def _overpowered(self) -> bool:
         # A critic's loss is a distance and no such sign: it is below 0.

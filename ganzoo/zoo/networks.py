@@ -5,7 +5,6 @@ import importlib
 import inspect
 import json
 from collections.abc import Mapping
-from numbers import Integral, Real
 from types import NoneType
 from typing import Any, Literal
 
@@ -144,10 +143,10 @@ REFUSALS = (TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError
 """What code raises that is given a setting which it does not expect."""
 
 
-KINDS = {
+KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "bool": (bool, "true or false"),
-    "int": (Integral, "a whole number"),
-    "float": (Real, "a number"),
+    "int": (int, "a whole number"),
+    "float": ((int, float), "a number"),
     "None": (NoneType, "none"),
 }
 """Types, as signatures write them, by which the values of settings are checked."""
@@ -168,7 +167,7 @@ def build(
         The result of the call, and its configuration: every keyword with its value, defaults included.
 
     Raises:
-        ConfigError: a keyword is unknown, or the callable refuses a value.
+        ConfigError: a keyword is unknown, or a value is not what the signature asks for or is refused by the callable.
         PluginError: the target cannot be loaded, or cannot be called with keywords alone.
     """
     factory = resolve(target)
@@ -177,12 +176,13 @@ def build(
     names = {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         names |= offered.keys() | explicit.keys()
-    for key, value in explicit.items():
+    for key in explicit:
         if key not in names:
             raise ConfigError(f"{what} has no setting {key!r}: {did_you_mean(key, names)}")
-        if key in signature:
-            _check_kind(signature[key], value, what)
     keywords = {key: value for key, value in {**offered, **explicit}.items() if key in names}
+    for key, value in keywords.items():
+        if key in signature and (key in explicit or value is not None):  # None is offered for what is not set
+            _check_kind(signature[key], value, what)
     defaults = {p.name: p.default for p in parameters if p.name in names and p.default is not p.empty}
     missing = [p.name for p in parameters if p.name in names and p.default is p.empty and p.name not in keywords]
     if missing:
@@ -196,8 +196,8 @@ def build(
 
 
 def _check_kind(parameter: inspect.Parameter, value: Any, what: str) -> None:
-    """Refuse a value that is no bool or number where the signature says that one is needed. Code that is given one
-    fails with a message about its own insides, or takes any word for true."""
+    """Refuse a value of another kind where the signature asks for a bool or a number. The code that takes it would fail
+    with a message about its own insides, or take any word for true."""
     hint = parameter.annotation
     names = (hint if isinstance(hint, str) else inspect.formatannotation(hint)).split(" | ")
     if value is parameter.default or not KINDS.keys() >= set(names):

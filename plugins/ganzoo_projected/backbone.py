@@ -27,7 +27,7 @@ def digest(net: nn.Module) -> Tensor:
     return torch.tensor(list(sha256.digest()), dtype=torch.uint8)
 
 
-@cache  # a discriminator is built several times in a run, most often without its memory
+@cache  # a run builds the discriminator several times, most often on meta
 def outline(name: str, resolution: int) -> tuple[list[tuple[int, int]], list[int], Any, Any]:
     """Of a timm model: channels and side of its features at the last four scales, largest first; their indices in its
     list of features; mean and standard deviation of the images it was trained on.

@@ -200,7 +200,7 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images (N, channels, image_size, image_size) to logits (N,), with spectral normalisation of every layer.
 
-    There is a block for each halving of the size down to 4 pixels, and one more.
+    There is a block for each halving of the size down to 2, 3 or 4 pixels, and one more.
 
     Args:
         image_size: 4, 5, 6 or 7 times 2^k pixels, k >= 2.

@@ -1,4 +1,4 @@
-"""The table of docs/sets.md: every default recipe on seven sets of pictures, for the same CPU time.
+"""The tables of docs/sets.md: every default recipe on seven sets of pictures, for the same CPU time.
 
     python tests/benchmarks/sets.py --data-dir ~/data --out runs/sets --jobs 2
     python tests/benchmarks/sets.py
@@ -149,6 +149,10 @@ def table(records: list[Row]) -> list[str]:
     return lines
 
 
+def write(records: list[Row]) -> None:
+    write_between_marks(PAGE, [*overview(records), *table(records)], MARKS)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path)
@@ -177,8 +181,8 @@ def main() -> None:
         for row in run(missing, options.out, options.jobs):
             records = sorted([*records, keep(row)], key=order)
             RECORDS.write_text(json.dumps(records, indent=1) + "\n")
-            write_between_marks(PAGE, [*overview(records), *table(records)], MARKS)
-    write_between_marks(PAGE, [*overview(records), *table(records)], MARKS)
+            write(records)
+    write(records)
 
 
 if __name__ == "__main__":

@@ -225,7 +225,7 @@ def test_what_cannot_be_loaded_is_one_line(tmp_path):
     for name, options, message in (
         ("none", {}, "there are no images in .*, those of sounds in .wav"),
         ("both", {}, r"both holds 1 images and 2 sounds \(\.wav\): give them folders of their own"),
-        ("fine", {"length": 0}, "data.length must be a whole number of samples that is at least 1, not 0"),
+        ("fine", {"length": 0}, "data.length must be at least 1 sample, not 0"),
         ("fine", {"rate": 0}, "data.rate must be a whole number of Hz from 1 to 1,000,000, not 0"),
         ("fine", {"split": "test"}, "its sounds are not sorted into train, test"),
     ):

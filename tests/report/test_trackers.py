@@ -165,8 +165,9 @@ def whole_wandb_records(path):
     deadline = time.monotonic() + 60
     while True:
         records = list(wandb_records(path))
-        if any(record.WhichOneof("record_type") == "exit" for record in records) or time.monotonic() > deadline:
+        if any(record.WhichOneof("record_type") == "exit" for record in records):
             return records
+        assert time.monotonic() < deadline, f"{path} has no record of the run's end"
         time.sleep(0.1)
 
 

@@ -605,7 +605,7 @@ AVOIDED = {name for names in UNSETTLED.values() for name in names}
 
 
 def unsettled(operators):
-    """Those of these operators."""
+    """Of these operators, those that have no deterministic kernel on CUDA."""
     return {name for name in operators for short in (name, re.sub(r"\.\w+", "", name)) if short in AVOIDED}
 
 

@@ -1,6 +1,5 @@
 """Precedence, types and ranges of the training configuration; the torch-free zoo."""
 
-import numpy as np
 import pytest
 
 import ganzoo
@@ -155,6 +154,8 @@ def test_create_hands_out_what_each_network_takes():
         ({"generator": {"width": "wide"}}, "width of the generator of dcgan must be a whole number, not 'wide'"),
         ({"generator": {"width": 3.5}}, "must be a whole number, not 3.5"),
         ({"generator": {"width": True}}, "must be a whole number, not True"),
+        ({"width": "wide"}, "width of the generator of dcgan must be a whole number, not 'wide'"),
+        ({"num_classes": "ten"}, "must be a whole number or none, not 'ten'"),
         ({"generator": {"num_classes": "ten"}}, "must be a whole number or none, not 'ten'"),
         ({"generator": {"modulated": 1}}, "must be true or false, not 1"),
         ({"image_size": 33}, "nearest is --image-size 32"),
@@ -169,7 +170,7 @@ def test_settings_are_checked_by_the_signature_where_it_names_bools_and_numbers(
     def target(share: float = 0.5, count: "int | None" = None, any_size=3, sizes: str | int = "s"):
         return share, count, any_size, sizes
 
-    taken = {"share": np.float32(1), "count": np.int64(4), "any_size": "large", "sizes": 2.5}
+    taken = {"share": 1.5, "count": 4, "any_size": "large", "sizes": 2.5}
     assert build(target, {}, taken, "the target") == (tuple(taken.values()), taken)
     assert build(target, {}, {"share": 1}, "the target")[1]["share"] == 1
     for setting, value in {"share": "half", "count": 1.5}.items():

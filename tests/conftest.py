@@ -49,6 +49,7 @@ def pytest_xdist_make_scheduler(config, log):
 @pytest.fixture(autouse=True)
 def workplace(tmp_path, monkeypatch):
     """Every test runs in an empty folder of its own: run folders land there."""
+    torch.manual_seed(0)  # whatever tests ran before
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / ".cache"))
     return tmp_path

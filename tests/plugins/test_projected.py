@@ -95,11 +95,13 @@ def test_norms_are_folded_into_the_convolutions_before_them(name):
     folded = backbone.folded(net, images)
     left = sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     assert left == (62 if name == "densenet121" else 0) < count  # where they come before the convolutions
-    images.requires_grad_()
-    for mine, theirs in zip(folded(images), net(images), strict=True):
-        assert (mine - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+    with torch.no_grad():
+        for mine, theirs in zip(folded(images), net(images), strict=True):
+            assert (mine - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+    images = images.double().requires_grad_()  # since rounding to fp32 may take a value to the other side of a ReLU
+    for mine, theirs in zip(folded.double()(images), net.double()(images), strict=True):
         gradients = [torch.autograd.grad(features.sum(), images, retain_graph=True)[0] for features in (mine, theirs)]
-        assert torch.allclose(*gradients, rtol=1e-3, atol=1e-4 * float(gradients[1].abs().max()))
+        assert torch.allclose(*gradients, rtol=1e-3, atol=1e-5 * float(gradients[1].abs().max()))
 
 
 class Branching(nn.Module):

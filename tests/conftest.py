@@ -1,5 +1,6 @@
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from ganzoo.cli.app import main
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny
 
+# A shell lets what it runs in the background ignore this, and tests send it to their own process.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Two test processes share two cores; one thread each also makes the bits independent of the load.
 torch.set_num_threads(1)
 ganzoo.register(tiny)

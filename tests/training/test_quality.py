@@ -54,10 +54,10 @@ def test_a_minute_of_training_makes_digits_unless_something_is_broken(broken, ev
 
 @pytest.mark.parametrize(("data", "recipe"), [("digits", "default"), ("sprites", "default"), ("sprites", "digits")])
 def test_one_default_trains_grey_and_colour_pictures_without_collapse(data, recipe):
-    """The recipe that was tuned on digits alone collapses on sprites: four seeds gave medians of 0.26 to 0.41, and of
-    0.59 to 0.78 by the default."""
-    few = {**SMALL, "steps": 400, "log_every": 50}
+    """The recipe that was tuned on digits alone collapses on sprites: three seeds gave medians of 0.36 to 0.52, and of
+    0.92 to 0.98 by the default."""
+    few = {**SMALL, "image_size": 16, "steps": 400, "log_every": 50}
     run = ganzoo.train(TrainConfig("dcgan", recipe=recipe, data=data, **few))
     rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     diversity = median(row["diversity"] for row in rows[-5:])
-    assert (diversity > 0.5) == (recipe == "default"), diversity
+    assert (diversity > 0.7) == (recipe == "default"), diversity
